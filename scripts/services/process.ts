@@ -1,0 +1,74 @@
+/** What the system tells of processes that this one need not have started. Complete on Linux, enough elsewhere. */
+import { spawnSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+const POLL_MS = 25;
+
+export function argumentsOf(pid: number): string[] {
+  if (process.platform !== 'linux') {
+    const answer = spawnSync('ps', ['-ww', '-o', 'args=', '-p', String(pid)], { encoding: 'utf8' });
+    return answer.status === 0 ? answer.stdout.trim().split(' ') : [];
+  }
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+  } catch {
+    return [];
+  }
+}
+
+/** When the process started, in clock ticks since boot; undefined when there is none. With the pid it is unique. */
+export function startedAt(pid: number): string | undefined {
+  return statOf(pid)?.[19];
+}
+
+export function childrenOf(pid: number): number[] {
+  if (process.platform !== 'linux') return [];
+  const pids = readdirSync('/proc').map(Number).filter(Number.isInteger);
+  return pids.filter(each => statOf(each)?.[1] === String(pid));
+}
+
+/** /proc/PID/stat from its third field on: state, parent, ... The name before it may hold blanks and brackets. */
+function statOf(pid: number): string[] | undefined {
+  try {
+    const text = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    return text.slice(text.lastIndexOf(')') + 2).split(' ');
+  } catch {
+    return undefined;
+  }
+}
+
+export function exists(pid: number): boolean {
+  if (process.platform === 'linux') {
+    const state = statOf(pid)?.[0];
+    return state !== undefined && state !== 'Z';
+  }
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+export function signal(pid: number, name: NodeJS.Signals): void {
+  try {
+    process.kill(pid, name);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
+}
+
+export async function gone(pids: readonly number[], msMax: number): Promise<boolean> {
+  const deadline = Date.now() + msMax;
+  while (pids.some(exists)) {
+    if (Date.now() > deadline) return false;
+    await sleep(POLL_MS);
+  }
+  return true;
+}
+
+/** Tells a process from a later one with the same pid. */
+export function identity(pid: number): string {
+  return `${pid} ${startedAt(pid) ?? 'gone'}`;
+}

@@ -1,0 +1,34 @@
+import type { DeadLetter } from '../client/index.ts';
+import { connect, type ServerOptions } from './connect.ts';
+import { count, print, printJson, table, time } from './terminal.ts';
+
+export async function list(options: ServerOptions): Promise<void> {
+  const { items } = await connect(options).deadLetters();
+  if (options.json) {
+    printJson(items);
+    return;
+  }
+  if (items.length === 0) {
+    print('no dead letters');
+    return;
+  }
+  print(
+    table<DeadLetter>(items, [
+      { head: 'log', of: d => d.log },
+      { head: 'partition', of: d => d.partition },
+      { head: 'offset', of: d => d.offset },
+      { head: 'coupon', of: d => d.couponId },
+      { head: 'user', of: d => d.userId },
+      { head: 'slot', of: d => d.slot },
+      { head: 'since', of: d => time(d.at) },
+      { head: 'redrive', of: d => (d.redrivable ? 'yes' : 'no') },
+      { head: 'reason', of: d => d.reason },
+    ]),
+  );
+}
+
+export async function redrive(options: ServerOptions & { coupon?: string }): Promise<void> {
+  const found = await connect(options).redrive(options.coupon === undefined ? {} : { couponId: options.coupon });
+  if (options.json) printJson(found);
+  else print(found.redriven === 0 ? 'nothing to redrive' : `${count(found.redriven, 'dead letter')} put back`);
+}

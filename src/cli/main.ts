@@ -1,0 +1,212 @@
+/**
+ * Picks the command. What a command needs is loaded when it is picked: `dibs coupon list` loads no server.
+ */
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { CommandError, exitCodes, sentenceOf } from './connect.ts';
+import type { Flags } from './serve.ts';
+
+const description = 'Real-time first-come-first-served coupons.';
+
+const afterHelp = `
+Exit codes: 0 all is as asked; 1 it is not (not issued, not verified, refused, nothing answers); 2 wrong usage or
+setting; 130 stopped by Ctrl-C. With NO_COLOR, or where there is no terminal, nothing is coloured.`;
+
+export async function run(argv: readonly string[]): Promise<void> {
+  // A reader that leaves (| head) is no error.
+  process.stdout.on('error', error => {
+    if ((error as NodeJS.ErrnoException).code === 'EPIPE') process.exit();
+    throw error;
+  });
+  try {
+    await (await program(argv)).parseAsync(argv, { from: 'user' });
+  } catch (error) {
+    if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
+    else fail(error, '');
+  }
+}
+
+function fail(error: unknown, url: string): void {
+  const isRefused = error instanceof Error && error.name === 'Refused';
+  const sentence = isRefused ? error.message : sentenceOf(error, url);
+  if (sentence === undefined) throw error;
+  process.stderr.write(`dibs: ${sentence}\n`);
+  process.exitCode = error instanceof CommandError ? error.code : isRefused ? exitCodes.usage : exitCodes.failed;
+}
+
+async function program(argv: readonly string[]): Promise<Command> {
+  const dibs = new Command('dibs')
+    .description(description)
+    .exitOverride()
+    .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'dibs: ')) })
+    .showHelpAfterError('(`--help` shows what there is)')
+    .addHelpText('after', afterHelp);
+  await addServe(dibs, argv[0] ?? '');
+  addCoupon(dibs);
+  addCrowd(dibs);
+  addOperator(dibs);
+  return dibs;
+}
+
+// --- options ----------------------------------------------------------------------------------------------------
+
+function server(command: Command): Command {
+  return command
+    .addOption(
+      new Option('--url <url>', 'where the server is')
+        .env('DIBS_URL')
+        .default('http://127.0.0.1:8080')
+        .argParser(parseUrl),
+    )
+    .addOption(new Option('--token <token>', 'bearer token, where the server asks for one').env('DIBS_TOKEN'))
+    .option('--json', 'print JSON');
+}
+
+function parseUrl(text: string): string {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (url?.protocol === 'http:' || url?.protocol === 'https:') return text.replace(/\/+$/, '');
+  throw new InvalidArgumentError('Write it like http://127.0.0.1:8080.');
+}
+
+function within(min: number, max: number): (text: string) => number {
+  return text => {
+    const n = Number(text.replaceAll('_', '').replaceAll(',', ''));
+    if (Number.isInteger(n) && n >= min && n <= max && text !== '') return n;
+    const range = `${min.toLocaleString('en-US')} to ${max.toLocaleString('en-US')}`;
+    throw new InvalidArgumentError(`Give a whole number from ${range}.`);
+  };
+}
+
+type Options = { url: string };
+
+/** Runs an action; what it throws becomes one sentence. */
+function action<A extends unknown[]>(command: Command, act: (options: never, ...args: A) => Promise<void>): Command {
+  return command.action(async (...given: unknown[]) => {
+    const self = given.at(-1) as Command;
+    const options = self.opts<Options>();
+    try {
+      await act(options as never, ...(self.processedArgs as A));
+    } catch (error) {
+      fail(error, options.url);
+    }
+  });
+}
+
+// --- commands ---------------------------------------------------------------------------------------------------
+
+/** The settings are read only when one of these two is asked for. */
+async function addServe(dibs: Command, picked: string): Promise<void> {
+  const serve = dibs.command('serve').description('run a server until Ctrl-C');
+  serve.option('--sample', 'on an empty store, open a coupon "welcome" with 1,000 units');
+  const config = dibs.command('config').description('print the settings in force, secrets hidden');
+  config.option('--json', 'print JSON');
+  const names = picked === 'serve' || picked === 'config' ? await addSettings([serve, config]) : new Map();
+  const flagsOf = (options: Record<string, string | boolean>): Flags =>
+    Object.fromEntries(Object.entries(options).flatMap(([k, v]) => (names.has(k) ? [[names.get(k), v]] : [])));
+  action(serve, async (options: { sample?: boolean }) =>
+    (await import('./serve.ts')).serve(flagsOf(options as never), { sample: options.sample === true }),
+  );
+  action(config, async (options: { json?: boolean }) =>
+    (await import('./serve.ts')).config(flagsOf(options as never), options),
+  );
+}
+
+/** One option a setting; answers commander's name for each -> the setting's name. */
+async function addSettings(commands: readonly Command[]): Promise<Map<string, string>> {
+  const { settings } = await import('../config.ts');
+  const names = new Map<string, string>();
+  for (const { default: value, env, flag, help, name } of settings) {
+    const shown = value === undefined || value === '' ? env : `${env}, default ${value}`;
+    const takesNone = typeof value === 'boolean' || flag.includes('<');
+    const option = new Option(takesNone ? flag : `${flag} <value>`, `${help} (${shown})`);
+    names.set(option.attributeName(), name);
+    for (const command of commands) command.addOption(option);
+  }
+  return names;
+}
+
+function addCoupon(dibs: Command): void {
+  const coupon = dibs.command('coupon').description('create and look after coupons');
+  const load = () => import('./coupon.ts');
+  const create = server(coupon.command('create'))
+    .description('make a coupon, ready to be claimed when this returns')
+    .argument('[coupon]', 'its id: a-z 0-9 - (made up when absent)')
+    .requiredOption('--stock <n>', 'units', within(0, 10_000_000))
+    .option('--name <text>', 'what people read (the id when absent)')
+    .option('--opens-at <time>', 'ISO 8601, or +10m for in ten minutes')
+    .option('--closes-at <time>', 'the same')
+    .option('--valid-until <time>', 'the same')
+    .option('--discount <value>', '15% or 3000');
+  type Create = import('./coupon.ts').CreateOptions;
+  type CreateText = Omit<Create, 'discount'> & { discount?: string };
+  action(create, async ({ closesAt, discount, opensAt, validUntil, ...rest }: CreateText, couponId?: string) => {
+    const { create, parseDiscount, parseTime } = await load();
+    const options: Create = rest;
+    if (discount !== undefined) options.discount = parseDiscount(discount);
+    if (opensAt !== undefined) options.opensAt = parseTime(opensAt);
+    if (closesAt !== undefined) options.closesAt = parseTime(closesAt);
+    if (validUntil !== undefined) options.validUntil = parseTime(validUntil);
+    await create(couponId, options);
+  });
+  action(server(coupon.command('list')).description('all coupons'), async (options: never) =>
+    (await load()).list(options),
+  );
+  const show = server(coupon.command('show')).description('one coupon').argument('<coupon>', 'its id');
+  action(show, async (options: never, couponId: string) => (await load()).show(couponId, options));
+  const addStock = server(coupon.command('add-stock'))
+    .description('raise the stock; re-opens a sold-out coupon')
+    .argument('<coupon>', 'its id')
+    .argument('<n>', 'units to add', within(1, 10_000_000))
+    .option('--key <key>', 'Idempotency-Key: the same key again adds nothing');
+  action(addStock, async (options: never, couponId: string, add: number) =>
+    (await load()).addStock(couponId, add, options),
+  );
+  const close = server(coupon.command('close')).description('end the sale').argument('<coupon>', 'its id');
+  action(close, async (options: never, couponId: string) => (await load()).close(couponId, options));
+}
+
+function addCrowd(dibs: Command): void {
+  const claim = server(dibs.command('claim'))
+    .description('press the button for one user and wait for the push; exit code 0 when issued')
+    .argument('<coupon>', 'its id')
+    .option('--user <id>', 'who presses')
+    .option('--key <key>', 'Idempotency-Key: the same key is the same request')
+    .option('--wait <seconds>', 'for the outcome', within(1, 86_400), 60);
+  action(claim, async (options: never, couponId: string) => (await import('./claim.ts')).claim(couponId, options));
+
+  const rush = server(dibs.command('rush'))
+    .description('a crowd of simulated users; exit code 1 when anything is not as it must be')
+    .argument('<coupon>', 'its id')
+    .option('--users <n>', 'who each press once', within(1, 1_000_000), 10_000)
+    .option('--rate <n>', 'presses a second (as fast as it goes when absent)', within(1, 100_000))
+    .option('--connections <n>', 'requests under way at once', within(1, 8_000), 256)
+    .option('--streams <n>', 'open streams at once; others wait their turn', within(1, 10_000), 4_000)
+    .option('--timeout <seconds>', 'give up once nothing was answered for so long', within(1, 3_600), 60)
+    .option('--prefix <text>', 'of the user ids (new for each run when absent)')
+    .addOption(new Option('--jwt-secret <text>', 'sign a token for each user').env('DIBS_JWT_SECRET'));
+  type Rush = import('./rush.ts').RushOptions;
+  action(rush, async (options: Rush, couponId: string) => {
+    const { parsePrefix, rush } = await import('./rush.ts');
+    if (options.prefix !== undefined) parsePrefix(options.prefix);
+    await rush(couponId, options);
+  });
+}
+
+function addOperator(dibs: Command): void {
+  const verify = server(dibs.command('verify'))
+    .description('fold the log again and hold the winners against the rows; exit code 1 when they differ')
+    .argument('[coupon]', 'its id (all when absent)');
+  action(verify, async (options: never, couponId?: string) => (await import('./verify.ts')).verify(couponId, options));
+  action(server(dibs.command('lag')).description('how far each stage is behind'), async (options: never) =>
+    (await import('./lag.ts')).lag(options),
+  );
+  const letters = dibs.command('dead-letters').description('what was set aside, and putting it back');
+  action(server(letters.command('list')).description('what, why, from where'), async (options: never) =>
+    (await import('./dead-letters.ts')).list(options),
+  );
+  const redrive = server(letters.command('redrive'))
+    .description('put back what the store refused')
+    .option('--coupon <id>', 'of this coupon only');
+  action(redrive, async (options: never) => (await import('./dead-letters.ts')).redrive(options));
+}
+
+if (import.meta.main) await run(process.argv.slice(2));

@@ -1,0 +1,210 @@
+/**
+ * Waits for the outcome of one task. A stream is opened, again with `Last-Event-ID` when it breaks; when streams
+ * fail in a row the status is read instead, and from time to time a stream is tried again.
+ */
+import { type Http, type OpenStream, ProblemError } from './http.ts';
+import { SseParser } from './sse.ts';
+import { backoffMs, type Clock, spread, type Timing } from './timing.ts';
+import type { DoneTask, Progress, TaskStatus } from './wire.ts';
+
+/** The server fell silent. An accepted request stays in the queue: ask for the task, or again with the same key. */
+export class UnansweredError extends Error {
+  override name = 'UnansweredError';
+  readonly couponId: string;
+  /** The claim's Idempotency-Key: a claim with it again is the same request. */
+  readonly key: string;
+  /** Undefined when it is not known whether the request was taken. */
+  readonly taskId: string | undefined;
+
+  constructor(about: { couponId: string; key: string; taskId?: string }, why: string, cause?: unknown) {
+    super(why, { cause });
+    this.couponId = about.couponId;
+    this.key = about.key;
+    this.taskId = about.taskId;
+  }
+}
+
+export interface Following {
+  http: Http;
+  timing: Timing;
+  clock: Clock;
+  couponId: string;
+  key: string;
+  taskId: string;
+  signal: AbortSignal;
+  progress(progress: Progress): void;
+}
+
+export interface Followed {
+  task: DoneTask;
+  by: 'stream' | 'poll';
+}
+
+type Streamed =
+  | { kind: 'done'; task: DoneTask }
+  /** It said something and ended: a server that stops, a proxy with a time limit. */
+  | { kind: 'ended' }
+  | { kind: 'broken'; retryAfterMs: number | undefined };
+
+export function follow(following: Following): Promise<Followed> {
+  return new Follower(following).run();
+}
+
+class Follower {
+  readonly #f: Following;
+  readonly #path: string;
+  #heardAt: number;
+  #lastEventId = '';
+  #retryMs: number;
+  #lastError: unknown;
+
+  constructor(f: Following) {
+    this.#f = f;
+    this.#path = `/tasks/${encodeURIComponent(f.taskId)}`;
+    this.#heardAt = f.clock.now();
+    this.#retryMs = f.timing.streamRetryMs;
+  }
+
+  /** Ends with the outcome, the signal, a refusal of the task id, or silence beyond `silenceMsMax`. */
+  async run(): Promise<Followed> {
+    const { clock, signal, timing } = this.#f;
+    let failures = 0;
+    let againMs = timing.streamAgainMsMin;
+    for (;;) {
+      const streamed = await this.#stream();
+      switch (streamed.kind) {
+        case 'done':
+          return { task: streamed.task, by: 'stream' };
+        case 'ended':
+          failures = 0;
+          againMs = timing.streamAgainMsMin;
+          await clock.wait(spread(this.#retryMs, clock.random), signal);
+          break;
+        case 'broken': {
+          failures++;
+          if (failures >= timing.streamFailuresMax) {
+            const task = await this.#poll(againMs);
+            if (task) return { task, by: 'poll' };
+            againMs = Math.min(againMs * 2, timing.streamAgainMsMax);
+            // One stream is tried; if it breaks too, polling goes on.
+            failures = timing.streamFailuresMax - 1;
+          } else {
+            this.#refuseSilence();
+            await clock.wait(this.#patience(failures, streamed.retryAfterMs), signal);
+          }
+          break;
+        }
+        default:
+          streamed satisfies never;
+      }
+      signal.throwIfAborted();
+    }
+  }
+
+  async #stream(): Promise<Streamed> {
+    const { http, signal, timing } = this.#f;
+    let stream: OpenStream;
+    try {
+      stream = await http.open(
+        `${this.#path}/events`,
+        this.#lastEventId === '' ? {} : { 'last-event-id': this.#lastEventId },
+        { answerMsMax: timing.answerMsMax, idleMsMax: timing.streamIdleMsMax },
+        signal,
+      );
+    } catch (error) {
+      return { kind: 'broken', retryAfterMs: this.#endure(error) };
+    }
+    const parser = new SseParser(this.#lastEventId);
+    const decoder = new TextDecoder();
+    let heard = false;
+    try {
+      for (;;) {
+        const { done, value } = await stream.reader.read();
+        if (done) break;
+        stream.touch();
+        for (const event of parser.push(decoder.decode(value, { stream: true }))) {
+          heard = true;
+          if (event.event === 'outcome') {
+            const task = JSON.parse(event.data) as DoneTask;
+            void drain(stream, timing.lingerMsMax);
+            return { kind: 'done', task };
+          }
+          if (event.event === 'progress') this.#progress(JSON.parse(event.data) as Progress);
+        }
+        this.#heardAt = this.#f.clock.now();
+        this.#lastEventId = parser.lastEventId;
+        if (parser.retryMs !== undefined) this.#retryMs = Math.min(parser.retryMs, timing.streamRetryMsMax);
+      }
+    } catch (error) {
+      if (signal.aborted) throw signal.reason;
+      this.#lastError = error;
+    }
+    stream.close();
+    return heard ? { kind: 'ended' } : { kind: 'broken', retryAfterMs: undefined };
+  }
+
+  /** Reads the status for about `ms`; undefined when there was no outcome by then. */
+  async #poll(ms: number): Promise<DoneTask | undefined> {
+    const { clock, http, signal, timing } = this.#f;
+    const until = clock.now() + ms;
+    let failures = 0;
+    let pollMs = timing.pollMsMin;
+    do {
+      let waitMs: number;
+      try {
+        const task = await http.call<TaskStatus>({ method: 'GET', path: this.#path, signal });
+        if (task.state === 'done') return task;
+        this.#heardAt = clock.now();
+        this.#progress(task);
+        failures = 0;
+        waitMs = spread(pollMs, clock.random);
+        pollMs = Math.min(pollMs * 1.5, timing.pollMsMax);
+      } catch (error) {
+        failures++;
+        waitMs = this.#patience(failures, this.#endure(error));
+        this.#refuseSilence();
+      }
+      await clock.wait(waitMs, signal);
+      signal.throwIfAborted();
+    } while (clock.now() < until);
+    return undefined;
+  }
+
+  #progress(progress: Progress): void {
+    const { state, ahead } = progress;
+    this.#f.progress(ahead === undefined ? { state } : { state, ahead });
+  }
+
+  #patience(failures: number, retryAfterMs: number | undefined): number {
+    const { clock, timing } = this.#f;
+    const asked = retryAfterMs === undefined ? 0 : spread(Math.min(retryAfterMs, timing.retryAfterMsMax), clock.random);
+    return Math.max(asked, backoffMs(failures, timing, clock.random));
+  }
+
+  /** What may pass is noted and answered with the wait that was asked for; what cannot is thrown. */
+  #endure(error: unknown): number | undefined {
+    if (this.#f.signal.aborted) throw this.#f.signal.reason;
+    if (error instanceof ProblemError && error.code === 'UNKNOWN_TASK') throw error;
+    this.#lastError = error;
+    return error instanceof ProblemError ? error.retryAfterMs : undefined;
+  }
+
+  #refuseSilence(): void {
+    const { clock, couponId, key, taskId, timing } = this.#f;
+    const silentMs = clock.now() - this.#heardAt;
+    if (silentMs <= timing.silenceMsMax) return;
+    const why = `no word of task ${taskId} for ${silentMs} ms; it stays in the queue and may be asked for again`;
+    throw new UnansweredError({ couponId, key, taskId }, why, this.#lastError);
+  }
+}
+
+/** Lets the server end the stream, so that the connection can be used again. */
+async function drain(stream: OpenStream, msMax: number): Promise<void> {
+  stream.limit(msMax);
+  try {
+    while (!(await stream.reader.read()).done);
+  } catch {
+    // The outcome is known; how the stream ends is not of interest.
+  }
+  stream.close();
+}

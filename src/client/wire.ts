@@ -1,0 +1,176 @@
+/**
+ * What goes over the wire, as types: API.md for the calls of users, and the operator's JSON that it leaves open.
+ * Times are ISO 8601 UTC strings, counts are integers, ids are strings.
+ */
+
+export type CouponState = 'scheduled' | 'open' | 'sold_out' | 'closed';
+
+export interface Discount {
+  type: 'fixed' | 'percent';
+  value: number;
+}
+
+export interface Coupon {
+  couponId: string;
+  name: string;
+  stock: number;
+  /** Slots that are taken, committed or not. */
+  reserved: number;
+  /** Rows that are committed. */
+  issued: number;
+  remaining: number;
+  state: CouponState;
+  opensAt?: string;
+  closesAt?: string;
+  validUntil?: string;
+  discount?: Discount;
+  createdAt: string;
+  firstIssuedAt?: string;
+  lastIssuedAt?: string;
+}
+
+export interface NewCoupon {
+  /** Made by the server when absent. */
+  couponId?: string;
+  name: string;
+  /** 0 to 10,000,000. */
+  stock: number;
+  opensAt?: string;
+  closesAt?: string;
+  validUntil?: string;
+  discount?: Discount;
+}
+
+export interface UserCoupon {
+  userCouponId: string;
+  couponId: string;
+  userId: string;
+  slot: number;
+  state: 'issued' | 'redeemed' | 'expired';
+  issuedAt: string;
+  redeemedAt?: string;
+}
+
+export interface UserCouponPage {
+  items: UserCoupon[];
+  /** Give it back as `after`; absent on the last page. */
+  next?: string;
+}
+
+export type InactiveReason = 'sold_out' | 'not_open' | 'closed';
+
+export interface PendingTask {
+  taskId: string;
+  couponId: string;
+  /** `accepted`: in the log. `reserved`: a slot is held. `set_aside`: a dead letter, waits for an operator. */
+  state: 'accepted' | 'reserved' | 'set_aside';
+  /** At most how many requests are in front of this one. Absent while it is not known. */
+  ahead?: number;
+}
+
+export type DoneTask = { taskId: string; couponId: string; state: 'done' } & (
+  | { outcome: 'issued' | 'duplicated'; slot: number; userCouponId: string; issuedAt?: string }
+  | { outcome: 'inactive'; reason: InactiveReason }
+  | { outcome: 'refused'; reason: 'malformed' | 'unknown_coupon' }
+);
+
+export type TaskStatus = PendingTask | DoneTask;
+
+/** Where a claim is while it waits. */
+export type Progress = Pick<PendingTask, 'state' | 'ahead'>;
+
+/** An RFC 9457 body. Refusals carry more members: `reason`, `opensAt`, `slot`, `userCouponId`. */
+export interface Problem {
+  type?: string;
+  title?: string;
+  status?: number;
+  detail?: string;
+  code?: string;
+  [member: string]: unknown;
+}
+
+// --- the operator's ---------------------------------------------------------------------------------------------
+
+/** `GET /coupons/{couponId}/stats` */
+export interface SaleStats {
+  couponId: string;
+  issued: number;
+  refused: { duplicated: number; closed: number; not_open: number; sold_out: number };
+  firstIssuedAt?: string;
+  lastIssuedAt?: string;
+  /** One a second over the last minutes, oldest first: what happened in that second. */
+  perSecond: { at: string; issued: number; refused: number }[];
+}
+
+/** `GET /admin/lag` */
+export interface LagReport {
+  stages: StageLag[];
+}
+
+export interface StageLag {
+  stage: string;
+  log: string;
+  partition: number;
+  /** The offset that the stage reads next, and the one that the log gives next. */
+  next: number;
+  end: number;
+  lagEntries: number;
+  /** Age of the oldest entry that is not handled. */
+  lagMs: number;
+  state: 'running' | 'retrying' | 'stopped';
+  /** Why it is not running. */
+  error?: string;
+}
+
+/** `GET /admin/dead-letters` */
+export interface DeadLetterPage {
+  items: DeadLetter[];
+}
+
+export interface DeadLetter {
+  log: string;
+  partition: number;
+  offset: number;
+  couponId?: string;
+  userId?: string;
+  slot?: number;
+  at: string;
+  reason: string;
+  redrivable: boolean;
+  /** The entry as text; base64 when it is not UTF-8. */
+  bytes: string;
+}
+
+/** `POST /admin/dead-letters/redrive`, whose body is `{couponId?}` */
+export interface Redriven {
+  redriven: number;
+}
+
+/** `GET /admin/verify` */
+export interface Verification {
+  ok: boolean;
+  coupons: CouponVerification[];
+  /** Entries of the request log that were folded again. */
+  checkedEntries: number;
+  /** Accepted requests that have no final answer. */
+  unanswered: number;
+}
+
+export interface CouponVerification {
+  couponId: string;
+  stock: number;
+  /** Winners that the log gives, and rows that the store holds. */
+  winners: number;
+  rows: number;
+  /** The first offending entries; empty when all is as it must be. */
+  problems: VerifyProblem[];
+}
+
+export interface VerifyProblem {
+  /** `over_issue`, `duplicate`, `gap`, `ghost`, `inversion`, ... */
+  kind: string;
+  detail: string;
+  slot?: number;
+  userId?: string;
+  offset?: number;
+}

@@ -1,0 +1,252 @@
+/**
+ * The main thread's side of the embedded profile. It reads the file by a connection of its own and keeps a replica
+ * of the ledger by following the change log, so that the filter and the status ask nobody; what writes goes to the
+ * writing thread.
+ */
+import { Worker } from 'node:worker_threads';
+import type { Change, LogName } from '../entry.ts';
+import { Alarm, Unavailable } from '../errors.ts';
+import type { Host } from '../host.ts';
+import { MemoryBoard } from '../memory/board.ts';
+import { MemoryLedger } from '../memory/ledger.ts';
+import type { Log, Metrics } from '../metrics.ts';
+import type { CouponStore, EventLog, LedgerReader, OutcomeBoard } from '../ports.ts';
+import { type Database, openDatabase } from '../sqlite/database.ts';
+import { SqliteLogReader } from '../sqlite/log.ts';
+import { SqliteReader } from '../sqlite/store-read.ts';
+import type { StageLag } from '../stage.ts';
+import {
+  type FromWriter,
+  fromPlain,
+  type Request,
+  type StoreWrite,
+  type StoreWriteArgs,
+  type ToWriter,
+  type Turn,
+  type WriterOptions,
+} from './protocol.ts';
+
+const partition = 0;
+
+export interface EmbeddedTools extends WriterOptions {
+  host: Host;
+  metrics: Metrics;
+  say: Log;
+  /** The writing thread is gone and cannot come back in this process. */
+  lost(why: string): void;
+}
+
+export interface Embedded {
+  log: EventLog;
+  ledger: LedgerReader;
+  store: CouponStore;
+  board: OutcomeBoard;
+  /** Lags of the stages that run in the writing thread. */
+  lags(): StageLag[];
+  stop(): Promise<void>;
+}
+
+/** @throws Refused when another process serves the file, or it is not one of ours. */
+export async function startEmbedded(tools: EmbeddedTools): Promise<Embedded> {
+  const writer = new WriterThread(tools);
+  try {
+    await writer.opened.promise;
+    const database = openDatabase(tools.path, { readOnly: true });
+    const store = new EmbeddedStore(database, writer);
+    const log = new EmbeddedLog(database, tools.host, writer);
+    const [ledger, board] = [new MemoryLedger(), new MemoryBoard()];
+    // The writing thread loads the same holders at the same time; its turns wait here until ours are loaded.
+    const loading = store.withSnapshot(partition, snapshot =>
+      ledger.rebuild(partition, log.identity, snapshot, undefined),
+    );
+    await Promise.all([loading, writer.ready.promise]);
+    await writer.listen(turn => takeTurn(turn, { ledger, board, log, metrics: tools.metrics }));
+    return {
+      log,
+      ledger,
+      store,
+      board,
+      lags: () => writer.lags,
+      async stop() {
+        await log.close();
+        await writer.stop();
+        database.close();
+      },
+    };
+  } catch (error) {
+    await writer.stop();
+    throw error;
+  }
+}
+
+type Parts = { ledger: MemoryLedger; board: MemoryBoard; log: SqliteLogReader; metrics: Metrics };
+
+async function takeTurn(turn: Turn, { ledger, board, log, metrics }: Parts): Promise<void> {
+  for (const value of turn.changes) ledger.follow(partition, JSON.parse(value) as Change);
+  for (const m of turn.measurements) {
+    if (m.kind === 'count') metrics.count(m.name, m.by, m.label);
+    else metrics.observe(m.name, m.value, m.label);
+  }
+  log.wake();
+  for (const action of turn.board) {
+    if (action.kind === 'announce') await board.announce(action.partition, action.decidedNext);
+    else if (action.kind === 'restore') await board.restore(action.partition, action.all);
+    else await board.commit(action.partition, action.update);
+  }
+}
+
+/** The other thread, as a place to send requests to. */
+class WriterThread {
+  readonly opened = Promise.withResolvers<void>();
+  readonly ready = Promise.withResolvers<void>();
+  lags: StageLag[] = [];
+  private readonly worker: Worker;
+  private readonly tools: EmbeddedTools;
+  private readonly waiting = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
+  private readonly early: Turn[] = [];
+  private take: ((turn: Turn) => Promise<void>) | undefined;
+  private ids = 0;
+  private gone = false;
+  private stopping = false;
+  private readonly exited = Promise.withResolvers<void>();
+
+  constructor(tools: EmbeddedTools) {
+    this.tools = tools;
+    const { path, where } = tools;
+    this.worker = new Worker(new URL('./writer.ts', import.meta.url), {
+      workerData: { path, where } satisfies WriterOptions,
+      name: 'dibs writer',
+    });
+    this.worker.on('message', (message: FromWriter) => this.receive(message));
+    this.worker.on('error', error => this.end(error));
+    this.worker.on('exit', () => {
+      this.end(new Unavailable('the writing thread has ended'));
+      this.exited.resolve();
+    });
+    // Both may fail before anybody waits for them.
+    this.opened.promise.catch(() => {});
+    this.ready.promise.catch(() => {});
+  }
+
+  get alive(): boolean {
+    return !this.gone && !this.stopping;
+  }
+
+  /** Takes the turns that came early, then each as it comes. */
+  async listen(take: (turn: Turn) => Promise<void>): Promise<void> {
+    for (let turn = this.early.shift(); turn; turn = this.early.shift()) await take(turn);
+    this.take = take;
+  }
+
+  request(make: (id: number) => Request): Promise<unknown> {
+    if (!this.alive) return Promise.reject(new Unavailable('the writing thread has ended'));
+    const id = ++this.ids;
+    return new Promise((resolve, reject) => {
+      this.waiting.set(id, { resolve, reject });
+      this.send(make(id));
+    });
+  }
+
+  async stop(): Promise<void> {
+    if (!this.gone && !this.stopping) this.send({ kind: 'stop' });
+    this.stopping = true;
+    await this.exited.promise;
+  }
+
+  private send(message: ToWriter): void {
+    this.worker.postMessage(message);
+  }
+
+  private receive(message: FromWriter): void {
+    switch (message.kind) {
+      case 'turn':
+        this.receiveTurn(message);
+        return;
+      case 'say':
+        this.tools.say(message.level, message.message, message.fields);
+        return;
+      case 'opened':
+        this.opened.resolve();
+        return;
+      case 'ready':
+        this.ready.resolve();
+        return;
+      case 'failed':
+        this.end(fromPlain(message.error));
+        return;
+      case 'stopped':
+        return;
+    }
+  }
+
+  private receiveTurn(turn: Turn): void {
+    this.lags = turn.lags;
+    if (!this.take) {
+      this.early.push(turn);
+    } else {
+      this.take(turn).catch(error => this.end(error));
+    }
+    for (const answer of turn.answers) {
+      const waiting = this.waiting.get(answer.id);
+      this.waiting.delete(answer.id);
+      if ('error' in answer) waiting?.reject(fromPlain(answer.error));
+      else waiting?.resolve(answer.value);
+    }
+  }
+
+  private end(error: Error): void {
+    if (this.gone) return;
+    this.gone = true;
+    this.opened.reject(error);
+    this.ready.reject(error);
+    for (const { reject } of this.waiting.values()) reject(error);
+    this.waiting.clear();
+    if (!this.stopping)
+      this.tools.lost(error instanceof Alarm ? error.message : `the writing thread has ended: ${error.message}`);
+  }
+}
+
+class EmbeddedLog extends SqliteLogReader implements EventLog {
+  private readonly writer: WriterThread;
+
+  constructor(database: Database, host: Host, writer: WriterThread) {
+    super(database, host);
+    this.writer = writer;
+  }
+
+  async append(log: LogName, p: number, values: readonly string[]): Promise<number> {
+    if (p !== partition) throw new RangeError(`this log has one partition, 0, not ${p}`);
+    return (await this.writer.request(id => ({ kind: 'append', id, log, values }))) as number;
+  }
+
+  override reachable(): boolean {
+    return this.writer.alive;
+  }
+}
+
+class EmbeddedStore extends SqliteReader implements CouponStore {
+  private readonly writer: WriterThread;
+
+  constructor(database: Database, writer: WriterThread) {
+    super(database);
+    this.writer = writer;
+  }
+
+  claim = this.forward('claim');
+  createCoupon = this.forward('createCoupon');
+  redeem = this.forward('redeem');
+  saveStats = this.forward('saveStats');
+  savePlace = this.forward('savePlace');
+
+  async commit(): Promise<never> {
+    throw new Error('persist runs in the writing thread');
+  }
+
+  /** The connection is the front's to close. */
+  async close(): Promise<void> {}
+
+  private forward<M extends StoreWrite>(method: M): CouponStore[M] {
+    const forwarded = (...args: StoreWriteArgs<M>) => this.writer.request(id => ({ kind: 'write', id, method, args }));
+    return forwarded as CouponStore[M];
+  }
+}

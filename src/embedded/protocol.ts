@@ -1,0 +1,76 @@
+/** What the main thread and the writing thread of the embedded profile say to each other. */
+import type { LogName } from '../entry.ts';
+import { Alarm, messageOf, NotAccepted, OutcomeUnknown, Refused, Unavailable } from '../errors.ts';
+import type { CounterName, HistogramName, Level } from '../metrics.ts';
+import type { BoardUpdate, CouponStore } from '../ports.ts';
+import type { StageLag } from '../stage.ts';
+
+export interface WriterOptions {
+  /** Path of the database file. */
+  path: string;
+  /** Where the server listens, for the lock's message. */
+  where: string;
+}
+
+/** Methods of the store that write. */
+export type StoreWrite = 'claim' | 'createCoupon' | 'redeem' | 'saveStats' | 'savePlace';
+
+export type Request =
+  | { kind: 'append'; id: number; log: LogName; values: readonly string[] }
+  | { kind: 'write'; id: number; method: StoreWrite; args: unknown[] };
+
+export type ToWriter = Request | { kind: 'stop' };
+
+export type Answer = { id: number; value: unknown } | { id: number; error: PlainError };
+
+export type BoardAction =
+  | { kind: 'commit'; partition: number; update: BoardUpdate }
+  | {
+      kind: 'restore';
+      partition: number;
+      all: { changeNext: number; committedNext: number; setAside: readonly number[] };
+    }
+  | { kind: 'announce'; partition: number; decidedNext: number };
+
+export type Measurement =
+  | { kind: 'count'; name: CounterName; by: number; label: string | undefined }
+  | { kind: 'observe'; name: HistogramName; value: number; label: string | undefined };
+
+/** Everything that one committed transaction did, in one message. */
+export interface Turn {
+  kind: 'turn';
+  answers: Answer[];
+  /** Values appended to the change log. */
+  changes: string[];
+  board: BoardAction[];
+  measurements: Measurement[];
+  lags: StageLag[];
+}
+
+export type FromWriter =
+  | { kind: 'opened' }
+  | { kind: 'ready' }
+  | { kind: 'failed'; error: PlainError }
+  | { kind: 'say'; level: Level; message: string; fields: Record<string, unknown> | undefined }
+  | { kind: 'stopped' }
+  | Turn;
+
+/** An error as it crosses the threads. */
+export interface PlainError {
+  name: string;
+  message: string;
+}
+
+export const toPlain = (error: unknown): PlainError => ({
+  name: error instanceof Error ? error.name : 'Error',
+  message: messageOf(error),
+});
+
+const known = { NotAccepted, OutcomeUnknown, Unavailable, Alarm, Refused } as const;
+
+export function fromPlain({ name, message }: PlainError): Error {
+  const Known = known[name as keyof typeof known];
+  return Known ? new Known(message) : new Error(message);
+}
+
+export type StoreWriteArgs<M extends StoreWrite> = Parameters<CouponStore[M]>;

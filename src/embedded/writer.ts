@@ -1,0 +1,210 @@
+/**
+ * The writing thread of the embedded profile: the only writer of the file. It turns: everything that arrived while
+ * the last transaction was being synced goes into the next one, with what reserve and persist make of it, so that a
+ * request is appended, decided, told and committed by one sync. Then one message says all of it.
+ */
+import { parentPort, workerData } from 'node:worker_threads';
+import { changeLog, type LogName } from '../entry.ts';
+import { messageOf, NotAccepted, OutcomeUnknown } from '../errors.ts';
+import { createHost, type Host } from '../host.ts';
+import { MemoryLedger } from '../memory/ledger.ts';
+import type { Log, Metrics } from '../metrics.ts';
+import { persistStage } from '../persist.ts';
+import type { BoardUpdate, EventLog, OutcomeBoard } from '../ports.ts';
+import { reserveStage } from '../reserve.ts';
+import { type Database, openDatabase } from '../sqlite/database.ts';
+import { acquireLock, type Lock } from '../sqlite/lock.ts';
+import { SqliteLog } from '../sqlite/log.ts';
+import { SqliteStore } from '../sqlite/store.ts';
+import { PartitionLoop } from '../stage.ts';
+import {
+  type Answer,
+  type FromWriter,
+  type Measurement,
+  type Request,
+  type ToWriter,
+  type Turn,
+  toPlain,
+  type WriterOptions,
+} from './protocol.ts';
+
+const port = parentPort as NonNullable<typeof parentPort>;
+const partition = 0;
+/** Batches of stages in one transaction: a backlog is worked off in transactions of this size. */
+const batchesPerTurnMax = 16;
+/** After so long without work the WAL is copied back into the file. */
+const restMs = 1_000;
+
+const post = (message: FromWriter): void => port.postMessage(message);
+const say: Log = (level, message, fields) => post({ kind: 'say', level, message, fields });
+
+class Writer {
+  private readonly database: Database;
+  private readonly lock: Lock;
+  private readonly log: SqliteLog;
+  private readonly store: SqliteStore;
+  private readonly ledger = new MemoryLedger();
+  private readonly loops: PartitionLoop[];
+  private readonly inbox: Request[] = [];
+  private turn: Turn = emptyTurn();
+  private turning = false;
+  private rest: NodeJS.Timeout | undefined;
+
+  constructor({ path, where }: WriterOptions, host: Host) {
+    this.lock = acquireLock(path, where, host.now());
+    this.database = openDatabase(path);
+    this.log = new SqliteLog(this.database, host);
+    this.store = new SqliteStore(this.database);
+    const metrics = this.metrics();
+    const [log, store, ledger, board] = [this.relayedLog(), this.store, this.ledger, this.relayedBoard()];
+    const tools = { log, store, ledger, board, host, metrics, say };
+    this.loops = [reserveStage(tools), persistStage(tools)].map(stage => new PartitionLoop(stage, partition, tools));
+  }
+
+  /** Works off what an earlier process left, so that the ledger is there when the first request comes. */
+  async start(): Promise<void> {
+    while (await this.transact([])) post(this.takeTurn([]));
+    post(this.takeTurn([]));
+  }
+
+  receive(request: Request): void {
+    this.inbox.push(request);
+    this.schedule();
+  }
+
+  close(): void {
+    clearTimeout(this.rest);
+    this.database.close();
+    this.lock.close();
+  }
+
+  private schedule(): void {
+    if (this.turning) return;
+    this.turning = true;
+    clearTimeout(this.rest);
+    setImmediate(() => void this.run());
+  }
+
+  private async run(): Promise<void> {
+    const requests = this.inbox.splice(0);
+    const answers: Answer[] = [];
+    let more = false;
+    try {
+      more = await this.transact(requests, answers);
+    } catch (error) {
+      this.undo();
+      const refusal = error instanceof OutcomeUnknown ? error : new NotAccepted(messageOf(error));
+      say('warn', `nothing of the last ${requests.length} requests was kept: ${messageOf(error)}`);
+      answers.length = 0;
+      for (const { id } of requests) answers.push({ id, error: toPlain(refusal) });
+    }
+    post(this.takeTurn(answers));
+    this.turning = false;
+    if (more || this.inbox.length > 0) this.schedule();
+    else this.rest = setTimeout(() => this.database.checkpoint(), restMs);
+  }
+
+  /** One transaction: the requests, then what the stages make of them. Answers whether stages have more to do. */
+  private async transact(requests: readonly Request[], answers: Answer[] = []): Promise<boolean> {
+    this.database.begin();
+    for (const request of requests) answers.push(await this.obey(request));
+    let more = true;
+    for (let batches = 0; more && batches < batchesPerTurnMax; batches++) {
+      more = false;
+      for (const loop of this.loops) more = (await loop.step(0)) || more;
+    }
+    this.database.commit();
+    return more;
+  }
+
+  private async obey(request: Request): Promise<Answer> {
+    const { id } = request;
+    if (request.kind === 'append') {
+      const { log, values } = request;
+      const base = this.log.appendNow(log, partition, values);
+      if (log === changeLog) this.turn.changes.push(...values);
+      return { id, value: base };
+    }
+    const method = this.store[request.method] as (...args: unknown[]) => Promise<unknown>;
+    return { id, value: await method.apply(this.store, request.args) };
+  }
+
+  /** The transaction is undone: what memory made of it is forgotten, and read again from the file. */
+  private undo(): void {
+    this.database.rollback();
+    this.ledger.clear(partition);
+    for (const loop of this.loops) loop.restart();
+    this.turn = emptyTurn();
+  }
+
+  private takeTurn(answers: Answer[]): Turn {
+    const turn = this.turn;
+    turn.answers = answers;
+    turn.lags = this.loops.map(loop => loop.lag());
+    this.turn = emptyTurn();
+    return turn;
+  }
+
+  /** The log, with an ear for what is appended to the change log. */
+  private relayedLog(): EventLog {
+    const append = async (log: LogName, p: number, values: readonly string[]): Promise<number> => {
+      if (log === changeLog) this.turn.changes.push(...values);
+      return this.log.appendNow(log, p, values);
+    };
+    return new Proxy(this.log, {
+      get: (log, name) => {
+        if (name === 'append') return append;
+        const value = log[name as keyof SqliteLog] as unknown;
+        return typeof value === 'function' ? value.bind(log) : value;
+      },
+    });
+  }
+
+  /** The board is the main thread's; what is written here goes there with the turn, after the commit. */
+  private relayedBoard(): OutcomeBoard {
+    const act = (action: Turn['board'][number]) => void this.turn.board.push(action);
+    return {
+      commit: async (p: number, update: BoardUpdate) => {
+        act({ kind: 'commit', partition: p, update });
+        return 'ok';
+      },
+      restore: async (p, all) => act({ kind: 'restore', partition: p, all }),
+      announce: async (p, decidedNext) => act({ kind: 'announce', partition: p, decidedNext }),
+      read: async () => ({ committedNext: Number.MAX_SAFE_INTEGER, setAside: new Set<number>() }),
+      subscribe: async () => ({ async close() {} }),
+      async close() {},
+    };
+  }
+
+  private metrics(): Metrics {
+    const measure = (measurement: Measurement) => void this.turn.measurements.push(measurement);
+    return {
+      count: (name, by, label) => measure({ kind: 'count', name, by, label }),
+      observe: (name, value, label) => measure({ kind: 'observe', name, value, label }),
+    };
+  }
+}
+
+const emptyTurn = (): Turn => ({ kind: 'turn', answers: [], changes: [], board: [], measurements: [], lags: [] });
+
+let writer: Writer | undefined;
+try {
+  writer = new Writer(workerData as WriterOptions, createHost());
+  post({ kind: 'opened' });
+  await writer.start();
+  post({ kind: 'ready' });
+  const started = writer;
+  port.on('message', (message: ToWriter) => {
+    if (message.kind !== 'stop') {
+      started.receive(message);
+      return;
+    }
+    started.close();
+    post({ kind: 'stopped' });
+    port.close();
+  });
+} catch (error) {
+  writer?.close();
+  post({ kind: 'failed', error: toPlain(error) });
+  port.close();
+}

@@ -1,0 +1,333 @@
+/**
+ * The front door: filter, append, answer with a place in the log. The filter only reads and refuses only who cannot
+ * win; the answer comes only once the log has acknowledged. No timers gather batches: while one call is out the
+ * others queue, and go together when it returns.
+ */
+import type { CouponId, CouponRow, Millis, RequestKey, UserId } from './coupon.ts';
+import { encodeRequest, requestLog } from './entry.ts';
+import { messageOf, NotAccepted } from './errors.ts';
+import type { Host } from './host.ts';
+import { randomKey } from './host.ts';
+import { Latch } from './latch.ts';
+import {
+  acceptQueueMax,
+  appendAnswerMsMax,
+  appendBatchMax,
+  clockSkewMsMax,
+  filterBatchMax,
+  filterMsMax,
+  filterPauseMs,
+} from './limits.ts';
+import type { Log, Metrics } from './metrics.ts';
+import type { CouponReader, EventLog, LedgerReader, LedgerView, OutcomeBoard } from './ports.ts';
+import { within } from './retry.ts';
+import { currentTerms, type Holder } from './sale.ts';
+import { aheadOf } from './status.ts';
+import type { Task } from './task.ts';
+
+export type Answer =
+  /** Durable in the log. `ahead`: at most so many entries are in front. */
+  | { kind: 'accepted'; task: Task; ahead: number | undefined }
+  /** The same Idempotency-Key has won: this is its task. */
+  | { kind: 'won_before'; task: Task; holder: Holder }
+  | Refusal;
+
+export type Refusal =
+  | { kind: 'refused'; code: 'UNKNOWN_COUPON' }
+  | { kind: 'refused'; code: 'INACTIVE_COUPON'; reason: 'not_open'; opensAt: Millis; waitMs: number }
+  | { kind: 'refused'; code: 'INACTIVE_COUPON'; reason: 'sold_out' | 'closed' }
+  | { kind: 'refused'; code: 'DUPLICATED_COUPON'; slot: number }
+  | NotAppended;
+
+/** The log surely holds no entry, or did not say. */
+export interface NotAppended {
+  kind: 'refused';
+  code: 'NOT_ACCEPTED' | 'OUTCOME_UNKNOWN';
+}
+
+const unknownCoupon: Refusal = { kind: 'refused', code: 'UNKNOWN_COUPON' };
+const notAccepted: NotAppended = { kind: 'refused', code: 'NOT_ACCEPTED' };
+const outcomeUnknown: NotAppended = { kind: 'refused', code: 'OUTCOME_UNKNOWN' };
+export const inactive = {
+  sold_out: { kind: 'refused', code: 'INACTIVE_COUPON', reason: 'sold_out' },
+  closed: { kind: 'refused', code: 'INACTIVE_COUPON', reason: 'closed' },
+} as const satisfies Record<string, Refusal>;
+
+export interface DoorTools {
+  log: EventLog;
+  ledger: LedgerReader;
+  board: Pick<OutcomeBoard, 'read'>;
+  store: Pick<CouponReader, 'coupons'>;
+  host: Host;
+  metrics: Metrics;
+  say: Log;
+}
+
+interface Waiting {
+  couponId: CouponId;
+  userId: UserId;
+  key: RequestKey;
+  coupon: CouponRow;
+  /** The ledger's next as the filter saw it. */
+  next: number | undefined;
+  resolve(answer: Answer): void;
+}
+
+/** An entry on its way into the log. */
+interface Outgoing {
+  value: string;
+  couponId: CouponId;
+  appended(offset: number): void;
+  failed(refusal: NotAppended): void;
+}
+
+export class FrontDoor {
+  readonly latch: Latch;
+  private readonly tools: DoorTools;
+  private readonly known = new Map<string, CouponRow>();
+  private readonly lanes: AppendLane[];
+  private unfiltered: Waiting[] = [];
+  private filtering = false;
+  private filterPausedUntil = 0;
+  private lookups: { couponId: CouponId; resolve(row: CouponRow | undefined): void; reject(e: unknown): void }[] = [];
+  private lookingUp = false;
+  private queued = 0;
+
+  constructor(tools: DoorTools) {
+    this.tools = tools;
+    this.latch = new Latch(tools);
+    this.lanes = Array.from({ length: tools.log.partitions }, (_, partition) => new AppendLane(partition, tools));
+  }
+
+  stop(): void {
+    this.latch.stop();
+  }
+
+  /** Requests and entries that were taken in and have no answer yet. */
+  get pending(): number {
+    return this.queued;
+  }
+
+  /** One press of the button. `key` is there when the client sent one. Rejects with Unavailable only for a coupon it never saw. */
+  async issue(couponId: CouponId, userId: UserId, key: RequestKey | undefined): Promise<Answer> {
+    const coupon = this.known.get(couponId) ?? (await this.coupon(couponId));
+    if (!coupon) return unknownCoupon;
+    // One with a key may be a retry of a win, so it goes on to the holders.
+    const shut = key === undefined ? this.latch.shut(couponId) : undefined;
+    if (shut) return inactive[shut];
+    const early = this.window(coupon);
+    if (early && key === undefined) return early;
+    if (this.queued >= acceptQueueMax || !this.tools.log.reachable()) return notAccepted;
+    this.latch.watch(coupon);
+    this.queued++;
+    return new Promise<Answer>(resolve => {
+      const settle = (answer: Answer) => {
+        this.queued--;
+        resolve(answer);
+      };
+      const k = key ?? randomKey(this.tools.host);
+      this.unfiltered.push({ couponId, userId, key: k, coupon, next: undefined, resolve: settle });
+      if (!this.filtering) {
+        this.filtering = true;
+        queueMicrotask(() => void this.filter());
+      }
+    });
+  }
+
+  /** Appends an operator's entry in order with the requests; answers its offset. */
+  append(coupon: CouponRow, value: string): Promise<number | NotAppended> {
+    return new Promise(resolve => {
+      this.queued++;
+      const settle = (answer: number | NotAppended) => {
+        this.queued--;
+        resolve(answer);
+      };
+      this.lane(coupon.partition).push({ value, couponId: coupon.couponId, appended: settle, failed: settle });
+    });
+  }
+
+  /** The row of a coupon, from memory once it was seen: what is asked of it here never changes. */
+  async coupon(couponId: CouponId): Promise<CouponRow | undefined> {
+    const row = await new Promise<CouponRow | undefined>((resolve, reject) => {
+      this.lookups.push({ couponId, resolve, reject });
+      if (!this.lookingUp) {
+        this.lookingUp = true;
+        queueMicrotask(() => void this.lookUp());
+      }
+    });
+    if (row) this.known.set(couponId, row);
+    return row;
+  }
+
+  private async lookUp(): Promise<void> {
+    while (this.lookups.length > 0) {
+      const batch = this.lookups.splice(0, filterBatchMax);
+      try {
+        const rows = await this.tools.store.coupons([...new Set(batch.map(l => l.couponId))]);
+        const byId = new Map(rows.map(row => [row.couponId, row]));
+        for (const { couponId, resolve } of batch) resolve(byId.get(couponId));
+      } catch (error) {
+        for (const { reject } of batch) reject(error);
+      }
+    }
+    this.lookingUp = false;
+  }
+
+  private lane(partition: number): AppendLane {
+    const lane = this.lanes[partition];
+    if (!lane) throw new Error(`partition ${partition} is not in this log of ${this.lanes.length}`);
+    return lane;
+  }
+
+  private window({ body }: CouponRow): Refusal | undefined {
+    if (body.opensAt === null && body.closesAt === null) return undefined;
+    const now = this.tools.host.now();
+    if (body.closesAt !== null && now > body.closesAt + clockSkewMsMax) return inactive.closed;
+    if (body.opensAt === null || now >= body.opensAt - clockSkewMsMax) return undefined;
+    const { opensAt } = body;
+    return { kind: 'refused', code: 'INACTIVE_COUPON', reason: 'not_open', opensAt, waitMs: opensAt - now };
+  }
+
+  private async filter(): Promise<void> {
+    while (this.unfiltered.length > 0) {
+      const batch = this.unfiltered.splice(0, filterBatchMax);
+      try {
+        if (this.tools.host.now() >= this.filterPausedUntil) await this.filterBatch(batch);
+        else for (const request of batch) this.send(request);
+      } catch (error) {
+        // The filter is advice: without it everyone who was not answered yet goes to the log.
+        this.filterPausedUntil = this.tools.host.now() + filterPauseMs;
+        this.tools.say('debug', `filter off: ${messageOf(error)}`);
+        for (const request of batch) this.send(request);
+      }
+    }
+    this.filtering = false;
+  }
+
+  private async filterBatch(batch: Waiting[]): Promise<void> {
+    const byPartition = Map.groupBy(batch, request => request.coupon.partition);
+    const reads = [...byPartition].map(async ([partition, requests]) => {
+      const queries = requests.map(({ couponId, userId }) => ({ couponId, userId, offset: 0 }));
+      const views = await this.tools.ledger.read(partition, queries);
+      return { partition, requests, views, board: await this.boardOf(partition, views) };
+    });
+    const answers = await within(Promise.all(reads), filterMsMax, 'the filter');
+    this.tools.metrics.observe('batch_size', batch.length, 'filter');
+    for (const { partition, requests, views, board } of answers) {
+      requests.forEach((request, i) => {
+        const view = views[i];
+        request.next = view?.next;
+        const refusal = view && this.judge(request, partition, view, board);
+        if (refusal) request.resolve(refusal);
+        else this.send(request);
+      });
+    }
+  }
+
+  /** Only for those who hold the coupon: whether their row is committed. */
+  private async boardOf(partition: number, views: (LedgerView | undefined)[]) {
+    const offsets = views.flatMap(view => (view?.holder ? [view.holder.offset] : []));
+    return offsets.length === 0 ? undefined : this.tools.board.read(partition, offsets);
+  }
+
+  private judge(
+    request: Waiting,
+    partition: number,
+    { holder, changes }: LedgerView,
+    board: Awaited<ReturnType<OutcomeBoard['read']>>,
+  ): Answer | undefined {
+    const { couponId, userId, key, coupon } = request;
+    if (holder) {
+      const committed = board && holder.offset < board.committedNext && !board.setAside.has(holder.offset);
+      if (!committed) return undefined;
+      if (holder.key !== key) return { kind: 'refused', code: 'DUPLICATED_COUPON', slot: holder.slot };
+      return { kind: 'won_before', task: { couponId, userId, partition, offset: holder.offset, key }, holder };
+    }
+    const window = this.window(coupon);
+    if (window) return window;
+    const phase = changes.length > 0 ? currentTerms({ changes: [...changes] }).phase : 'open';
+    return phase === 'sold_out' || phase === 'closed' ? inactive[phase] : undefined;
+  }
+
+  private send(request: Waiting): void {
+    const { couponId, userId, key, coupon, next, resolve } = request;
+    const { partition } = coupon;
+    this.lane(partition).push({
+      value: encodeRequest(couponId, userId, key),
+      couponId,
+      appended: offset =>
+        resolve({
+          kind: 'accepted',
+          task: { couponId, userId, partition, offset, key },
+          ahead: aheadOf(offset, next),
+        }),
+      failed: resolve,
+    });
+  }
+}
+
+/** One partition's way into the log: one append in flight, the others queue behind it in order of arrival. */
+class AppendLane {
+  private readonly partition: number;
+  private readonly tools: Pick<DoorTools, 'log' | 'host' | 'metrics' | 'say'>;
+  private queue: Outgoing[] = [];
+  private busy = false;
+  /** An append was handed over and the log is silent: nothing new is taken in until it speaks. */
+  private silent = false;
+
+  constructor(partition: number, tools: Pick<DoorTools, 'log' | 'host' | 'metrics' | 'say'>) {
+    this.partition = partition;
+    this.tools = tools;
+  }
+
+  push(outgoing: Outgoing): void {
+    if (this.silent) {
+      outgoing.failed(notAccepted);
+      return;
+    }
+    this.queue.push(outgoing);
+    if (!this.busy) {
+      this.busy = true;
+      queueMicrotask(() => void this.pump());
+    }
+  }
+
+  private async pump(): Promise<void> {
+    while (this.queue.length > 0) {
+      const batch = this.queue.splice(0, appendBatchMax);
+      await this.append(batch);
+    }
+    this.busy = false;
+  }
+
+  private async append(batch: Outgoing[]): Promise<void> {
+    const { log, host, metrics, say } = this.tools;
+    let answered = false;
+    const timer = setTimeout(() => {
+      answered = true;
+      this.silent = true;
+      say('warn', `the log is silent: refusing new requests`, { partition: this.partition });
+      for (const outgoing of batch) outgoing.failed(outcomeUnknown);
+      for (const outgoing of this.queue.splice(0)) outgoing.failed(notAccepted);
+    }, appendAnswerMsMax);
+    const startedAt = host.now();
+    try {
+      const base = await log.append(
+        requestLog,
+        this.partition,
+        batch.map(o => o.value),
+        batch.map(o => o.couponId),
+      );
+      metrics.observe('batch_size', batch.length, 'append');
+      metrics.observe('batch_ms', host.now() - startedAt, 'append');
+      if (!answered) for (let i = 0; i < batch.length; i++) (batch[i] as Outgoing).appended(base + i);
+    } catch (error) {
+      say('warn', `append failed: ${messageOf(error)}`, { partition: this.partition });
+      const refusal = error instanceof NotAccepted ? notAccepted : outcomeUnknown;
+      if (!answered) for (const outgoing of batch) outgoing.failed(refusal);
+    } finally {
+      clearTimeout(timer);
+      this.silent = false;
+    }
+  }
+}

@@ -1,0 +1,86 @@
+import { Producer } from '@platformatic/kafka';
+import { NotAccepted } from '../errors.ts';
+import { clientOptions, guard, type Kafka, type Topic } from './client.ts';
+import { appendError, cut } from './errors.ts';
+import { produceRequestMsMax, produceRetryMsMax, produceRetryMsMin } from './limits.ts';
+import type { Watch } from './watch.ts';
+
+/**
+ * Appends to one partition, one send at a time. Each partition has a producer of its own: a producer sends one request
+ * a broker at a time, and an error of one send makes it forget the sequence numbers of all its partitions.
+ */
+export class Appender {
+  #producer: Producer<string, string>;
+  #end = 0;
+  #recreated = false;
+  #closed = false;
+
+  readonly #kafka: Kafka;
+  readonly #topic: Topic;
+  readonly #partition: number;
+  readonly #watch: Watch;
+
+  constructor(kafka: Kafka, topic: Topic, partition: number, watch: Watch) {
+    this.#kafka = kafka;
+    this.#topic = topic;
+    this.#partition = partition;
+    this.#watch = watch;
+    this.#producer = guard(
+      new Producer({
+        ...clientOptions(kafka),
+        idempotent: true,
+        requestTimeout: produceRequestMsMax,
+        // The number of tries stays unbounded: giving up could leave a batch in the log that is said not to be there.
+        retryDelay: (_client, _operation, attempt) =>
+          Math.min(produceRetryMsMin * 2 ** (attempt - 1), produceRetryMsMax),
+        serializers: { key: bytesOf, value: bytesOf },
+      }),
+    );
+    this.#producer.on('client:metadata', metadata => {
+      const id = metadata.topics.get(topic.name)?.id;
+      if (id !== undefined && id !== topic.id) this.#recreated = true;
+    });
+    watch.follow(this.#producer);
+  }
+
+  async append(values: readonly string[], keys: readonly string[] | undefined): Promise<number> {
+    if (this.#closed) throw new NotAccepted('the log is closed');
+    if (this.#recreated) throw new NotAccepted(this.#cut().message);
+    const base = await this.#send(values, keys);
+    // The client looks the topic up by its name, so what is made anew under that name takes the entries too.
+    if (base < this.#end) this.#recreated = true;
+    if (this.#recreated) throw this.#cut();
+    this.#end = base + values.length;
+    this.#watch.succeeded();
+    return base;
+  }
+
+  async #send(values: readonly string[], keys: readonly string[] | undefined): Promise<number> {
+    const { name: topic } = this.#topic;
+    const partition = this.#partition;
+    const messages = keys
+      ? values.map((value, i) => ({ topic, partition, value, key: keys[i] ?? '' }))
+      : values.map(value => ({ topic, partition, value }));
+    this.#kafka.counts.produce++;
+    try {
+      const { offsets } = await this.#producer.send({ messages, acks: -1 });
+      const base = offsets?.[0];
+      if (base?.partition !== partition) throw new Error('the acknowledgement names another partition');
+      return Number(base.offset);
+    } catch (error) {
+      throw appendError(error);
+    }
+  }
+
+  #cut() {
+    return cut(`topic ${this.#topic.name} is not the one that was there at start`);
+  }
+
+  /** A send under way is rejected: its outcome is unknown. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#producer.close();
+  }
+}
+
+const bytesOf = (text?: string): Buffer | undefined => (text === undefined ? undefined : Buffer.from(text));

@@ -1,0 +1,153 @@
+import { Consumer, type GroupAssignment } from '@platformatic/kafka';
+import { atMost, clientOptions, guard, type Kafka, type Topic } from './client.ts';
+import { whyOf } from './errors.ts';
+import {
+  groupRequestMsMax,
+  heartbeatMs,
+  heartbeatStallMsMax,
+  joinRetryMs,
+  lastCommitMsMax,
+  sessionMsMax,
+} from './limits.ts';
+
+export interface On {
+  assigned(partition: number): void;
+  revoked(partition: number): void;
+}
+
+/**
+ * One membership in a consumer group. It only says who reads which partition. What is held is kept while brokers are
+ * away: nobody else can take over then, and who does afterwards does no harm.
+ */
+export class Membership {
+  #consumer: Consumer;
+  #held = new Set<number>();
+  /** Places to note, by partition; one commit is under way at a time. */
+  #places = new Map<number, number>();
+  #committing: Promise<void> | undefined;
+  #joining = false;
+  #closing = new AbortController();
+
+  readonly #kafka: Kafka;
+  readonly #group: string;
+  readonly #topic: Topic;
+  readonly #on: On;
+
+  constructor(kafka: Kafka, group: string, topic: Topic, on: On) {
+    this.#kafka = kafka;
+    this.#group = kafka.prefix + group;
+    this.#topic = topic;
+    this.#on = on;
+    this.#consumer = this.#connect();
+    void this.#join();
+  }
+
+  commit(partition: number, next: number): void {
+    if (this.#closing.signal.aborted) return;
+    this.#places.set(partition, next);
+    this.#committing ??= this.#commitAll().finally(() => {
+      this.#committing = undefined;
+    });
+  }
+
+  async close(): Promise<void> {
+    if (this.#closing.signal.aborted) return;
+    this.#closing.abort();
+    if (this.#committing) await atMost(lastCommitMsMax, this.#committing);
+    await this.#consumer.close(true).catch(() => {});
+    this.#hold(new Set());
+  }
+
+  #connect(): Consumer {
+    const consumer = new Consumer({
+      ...clientOptions(this.#kafka),
+      groupId: this.#group,
+      autocommit: false,
+      sessionTimeout: sessionMsMax,
+      rebalanceTimeout: sessionMsMax,
+      heartbeatInterval: heartbeatMs,
+      heartbeatStallTimeout: heartbeatStallMsMax,
+      protocols: [{ name: 'cooperative-sticky', version: 3 }],
+      retryDelay: joinRetryMs,
+      requestTimeout: groupRequestMsMax,
+    });
+    consumer.topics.track(this.#topic.name);
+    // Emitted when a rejoin in the background failed; nothing tries again by itself.
+    guard(consumer, error => this.#rejoin(consumer, error));
+    consumer.on('consumer:heartbeat:stalled', () => this.#replace(consumer));
+    // In the cooperative protocol a member gives up partitions first, at this event, and then joins again.
+    consumer.on('consumer:group:rebalance', () => this.#giveUp(consumer));
+    consumer.on('consumer:group:join', ({ assignments }) => {
+      if (consumer === this.#consumer) this.#hold(this.#ours(assignments));
+    });
+    return consumer;
+  }
+
+  #rejoin(consumer: Consumer, error: Error): void {
+    if (consumer !== this.#consumer || this.#closing.signal.aborted) return;
+    this.#kafka.log('debug', `group ${this.#group}: ${whyOf(error)}`);
+    void this.#join();
+  }
+
+  /** The old member is left to its session timeout. */
+  #replace(consumer: Consumer): void {
+    if (consumer !== this.#consumer || this.#closing.signal.aborted) return;
+    this.#kafka.log('warn', `group ${this.#group}: no heartbeat succeeded for a while, joining anew`);
+    this.#consumer = this.#connect();
+    consumer.close(true).catch(() => {});
+    void this.#join();
+  }
+
+  /** Until it is in, however long the brokers are away. */
+  async #join(): Promise<void> {
+    if (this.#joining) return;
+    this.#joining = true;
+    const { signal } = this.#closing;
+    while (!signal.aborted) {
+      const consumer = this.#consumer;
+      try {
+        await consumer.joinGroup({});
+        if (consumer === this.#consumer) break;
+      } catch (error) {
+        this.#kafka.log('debug', `group ${this.#group}: join failed: ${whyOf(error)}`);
+        await this.#kafka.host.delay(joinRetryMs, signal);
+      }
+    }
+    this.#joining = false;
+  }
+
+  #giveUp(consumer: Consumer): void {
+    if (consumer !== this.#consumer || !consumer.assignments) return;
+    const kept = this.#ours(consumer.assignments);
+    this.#hold(new Set([...this.#held].filter(partition => kept.has(partition))));
+  }
+
+  #ours(assignments: GroupAssignment[] | null | undefined): Set<number> {
+    return new Set(assignments?.find(a => a.topic === this.#topic.name)?.partitions);
+  }
+
+  #hold(wanted: Set<number>): void {
+    const before = this.#held;
+    this.#held = wanted;
+    for (const partition of before) if (!wanted.has(partition)) this.#on.revoked(partition);
+    for (const partition of wanted) if (!before.has(partition)) this.#on.assigned(partition);
+  }
+
+  async #commitAll(): Promise<void> {
+    while (this.#places.size > 0) {
+      const { name: topic } = this.#topic;
+      const offsets = [...this.#places]
+        .filter(([partition]) => this.#held.has(partition))
+        .map(([partition, next]) => ({ topic, partition, offset: BigInt(next), leaderEpoch: -1 }));
+      this.#places.clear();
+      if (offsets.length === 0 || !this.#consumer.memberId) return;
+      try {
+        await this.#consumer.commit({ offsets });
+      } catch (error) {
+        // Lag tools show an older place until the next commit.
+        this.#kafka.log('debug', `group ${this.#group}: commit failed: ${whyOf(error)}`);
+        return;
+      }
+    }
+  }
+}

@@ -1,0 +1,50 @@
+/** Bounds of the Kafka adapter, with their units. */
+
+/** `createKafkaLog` waits this long for brokers and for leaders of new topics. */
+export const startMsMax = 30_000;
+export const startRetryMsMin = 200;
+export const startRetryMsMax = 2_000;
+export const adminRequestMsMax = 5_000;
+export const connectMsMax = 2_000;
+
+/** A produce request without an answer is sent again after this long. */
+export const produceRequestMsMax = 5_000;
+/** Waits between the client's own tries; it tries for ever, and every try that failed is kept until one succeeds. */
+export const produceRetryMsMin = 50;
+export const produceRetryMsMax = 500;
+/** Leaders are looked up again after this long, and after every error. */
+export const metadataAgeMsMax = 30_000;
+
+/** Bytes of one fetch; a single larger batch still comes whole. */
+export const fetchBytesMax = 256 * 1024;
+/** A long poll holds its connection; longer waits are made of several. */
+export const fetchWaitMsMax = 2_000;
+/** A fetch without an answer fails after this long; far above fetchWaitMsMax. */
+export const fetchRequestMsMax = 5_000;
+/** Reads of one partition that may be under way at once in one process. */
+export const readersMax = 16;
+/** An idle reader keeps its place this long; after that another read may move it. */
+export const readerKeepMs = 5_000;
+/** An idle reader is closed after this long. */
+export const readerIdleMsMax = 30_000;
+
+export const sessionMsMax = 6_000;
+export const heartbeatMs = 1_000;
+/** Heartbeats that all failed for this long: the membership is made anew. */
+export const heartbeatStallMsMax = 15_000;
+export const joinRetryMs = 500;
+export const groupRequestMsMax = 5_000;
+
+/** The broker is asked whether it is there when nothing was heard of it for this long. */
+export const probeMs = 400;
+export const probeTickMs = 200;
+export const probeRequestMsMax = 700;
+
+/** `close()` waits this long for connections. */
+export const closeMsMax = 2_000;
+/** Leaving a group waits this long for a last commit. */
+export const lastCommitMsMax = 1_000;
+
+/** Bytes of one batch in the request log, and in the logs that may quote its entries in base64. */
+export const requestBatchBytesMax = 1024 * 1024;
+export const changeBatchBytesMax = 8 * 1024 * 1024;

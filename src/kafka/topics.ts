@@ -1,0 +1,145 @@
+import { Admin, ConfigResourceTypes } from '@platformatic/kafka';
+import { changeLog, type LogName, logNames, requestLog } from '../entry.ts';
+import { Refused, Unavailable } from '../errors.ts';
+import { clientOptions, guard, type Kafka, type Topics } from './client.ts';
+import { answered, whyOf } from './errors.ts';
+import {
+  adminRequestMsMax,
+  changeBatchBytesMax,
+  requestBatchBytesMax,
+  startMsMax,
+  startRetryMsMax,
+  startRetryMsMin,
+} from './limits.ts';
+
+export interface TopicOptions {
+  partitions: number;
+  replication: number;
+  minInsync: number;
+}
+
+/** A log must keep everything, in order, with the broker's clock: other settings are refused. */
+const required = (options: TopicOptions): Record<string, string> => ({
+  'message.timestamp.type': 'LogAppendTime',
+  'retention.ms': '-1',
+  'retention.bytes': '-1',
+  'cleanup.policy': 'delete',
+  'unclean.leader.election.enable': 'false',
+  'min.insync.replicas': String(options.minInsync),
+});
+
+/**
+ * Creates the topics that are missing and checks them all. Two processes may do so at once.
+ * @throws Refused naming the setting that differs. @throws Unavailable after startMsMax.
+ */
+export async function openTopics(kafka: Kafka, options: TopicOptions): Promise<{ topics: Topics; identity: string }> {
+  if (options.minInsync > options.replication) {
+    throw new Refused(
+      `min.insync.replicas is ${options.minInsync} but topics have ${options.replication} replicas, so no append could succeed: lower it or raise the replication.`,
+    );
+  }
+  const until = performance.now() + startMsMax;
+  for (let pause = startRetryMsMin; ; pause = Math.min(pause * 2, startRetryMsMax)) {
+    try {
+      return await withAdmin(kafka, admin => tryOpen(kafka, admin, options));
+    } catch (error) {
+      if (error instanceof Refused) throw error;
+      if (performance.now() + pause > until) throw giveUp(kafka, options, error);
+      kafka.log('debug', `waiting for Kafka: ${whyOf(error)}`);
+      await kafka.host.delay(pause);
+    }
+  }
+}
+
+async function withAdmin<T>(kafka: Kafka, use: (admin: Admin) => Promise<T>): Promise<T> {
+  const admin = guard(new Admin({ ...clientOptions(kafka), retries: 0, requestTimeout: adminRequestMsMax }));
+  try {
+    return await use(admin);
+  } finally {
+    admin.close().catch(() => {});
+  }
+}
+
+function giveUp(kafka: Kafka, options: TopicOptions, error: unknown): Refused | Unavailable {
+  if (answered(error, 'INVALID_REPLICATION_FACTOR')) {
+    return new Refused(
+      `Topics shall have ${options.replication} replicas but there are fewer brokers at ${kafka.brokers.join(',')}: start more brokers or lower the replication.`,
+    );
+  }
+  return new Unavailable(
+    `Kafka at ${kafka.brokers.join(',')} was not ready within ${startMsMax / 1000} s: ${whyOf(error)}`,
+  );
+}
+
+async function tryOpen(
+  kafka: Kafka,
+  admin: Admin,
+  options: TopicOptions,
+): Promise<{ topics: Topics; identity: string }> {
+  const there = new Set(await admin.listTopics());
+  for (const log of logNames) if (!there.has(kafka.prefix + log)) await createTopic(kafka, admin, log, options);
+  const names = logNames.map(log => kafka.prefix + log);
+  const metadata = await admin.metadata({ topics: [...names], forceUpdate: true });
+  const found = logNames.map(log => {
+    const name = kafka.prefix + log;
+    const topic = metadata.topics.get(name);
+    // A send to a partition that has no leader yet may fail for good.
+    if (topic?.partitions.some(p => p.leader < 0) !== false) throw new Unavailable(`${name} has no leaders yet`);
+    return { log, name, id: topic.id, partitions: topic.partitions };
+  });
+  for (const topic of found) assertShape(topic.name, topic.partitions, options);
+  await assertConfigs(admin, names, options);
+  const topics = Object.fromEntries(found.map(({ log, name, id }) => [log, { log, name, id }])) as Topics;
+  return { topics, identity: `kafka:${metadata.id}:${topics[requestLog].id}:${topics[changeLog].id}` };
+}
+
+async function createTopic(kafka: Kafka, admin: Admin, log: LogName, options: TopicOptions): Promise<void> {
+  const bytesMax = log === requestLog ? requestBatchBytesMax : changeBatchBytesMax;
+  const configs = { ...required(options), 'max.message.bytes': String(bytesMax) };
+  try {
+    await admin.createTopics({
+      topics: [kafka.prefix + log],
+      partitions: options.partitions,
+      replicas: options.replication,
+      configs: Object.entries(configs).map(([name, value]) => ({ name, value })),
+    });
+    kafka.log('info', `created topic ${kafka.prefix}${log}`);
+  } catch (error) {
+    if (!answered(error, 'TOPIC_ALREADY_EXISTS')) throw error;
+  }
+}
+
+function assertShape(name: string, partitions: { replicas: number[] }[], options: TopicOptions): void {
+  if (partitions.length !== options.partitions) {
+    throw new Refused(
+      `Topic ${name} has ${partitions.length} partitions but ${options.partitions} are configured: configure ${partitions.length}, or add partitions to all four topics alike.`,
+    );
+  }
+  const replicas = Math.min(...partitions.map(p => p.replicas.length));
+  if (replicas < options.minInsync) {
+    throw new Refused(
+      `Topic ${name} has ${replicas} replicas but min.insync.replicas is ${options.minInsync}, so no append could succeed: add replicas or lower it.`,
+    );
+  }
+}
+
+async function assertConfigs(admin: Admin, names: string[], options: TopicOptions): Promise<void> {
+  const wanted = required(options);
+  const configurationKeys = Object.keys(wanted);
+  const described = await admin.describeConfigs({
+    resources: names.map(resourceName => ({
+      resourceType: ConfigResourceTypes.TOPIC,
+      resourceName,
+      configurationKeys,
+    })),
+  });
+  for (const { resourceName, configs } of described) {
+    for (const { name, value } of configs) {
+      const want = wanted[name];
+      if (want === undefined || value === want) continue;
+      throw new Refused(
+        `Topic ${resourceName} has ${name}=${value} but ${want} is needed: kafka-configs.sh --alter --entity-type topics --entity-name ${resourceName} --add-config ${name}=${want}`,
+      );
+    }
+  }
+}

@@ -1,0 +1,83 @@
+import type { CouponId, CouponRow, Millis } from './coupon.ts';
+import { messageOf } from './errors.ts';
+import type { Host } from './host.ts';
+import { latchCouponsMax, latchMsMax } from './limits.ts';
+import type { Log } from './metrics.ts';
+import type { LedgerReader } from './ports.ts';
+
+/** The background read comes a little before the last one's lease ends, so that a sold-out coupon stays shut. */
+const readEveryMs = latchMsMax * 0.8;
+/** A coupon that nobody asked for in this time is not followed any more. */
+const followMs = 10_000;
+
+/**
+ * Remembers for at most `latchMsMax` that a coupon is sold out or closed, so that its crowd is refused from memory.
+ * The lease counts from when the read that confirmed it was sent; only that read sets it.
+ */
+export class Latch {
+  private readonly leases = new Map<string, { reason: 'sold_out' | 'closed'; until: Millis }>();
+  private readonly followed = new Map<CouponId, { partition: number; askedAt: Millis }>();
+  private readonly tools: { ledger: LedgerReader; host: Host; say: Log };
+  private timer: NodeJS.Timeout | undefined;
+  private reading = false;
+
+  constructor(tools: { ledger: LedgerReader; host: Host; say: Log }) {
+    this.tools = tools;
+  }
+
+  shut(couponId: string): 'sold_out' | 'closed' | undefined {
+    const lease = this.leases.get(couponId);
+    if (!lease) return undefined;
+    const now = this.tools.host.now();
+    if (lease.until <= now) return undefined;
+    const followed = this.followed.get(couponId as CouponId);
+    if (followed) followed.askedAt = now;
+    return lease.reason;
+  }
+
+  watch({ couponId, partition }: CouponRow): void {
+    const followed = this.followed.get(couponId);
+    if (followed) followed.askedAt = this.tools.host.now();
+    else if (this.followed.size < latchCouponsMax) {
+      this.followed.set(couponId, { partition, askedAt: this.tools.host.now() });
+    }
+    this.timer ??= setInterval(() => void this.read(), readEveryMs);
+  }
+
+  /** Forgets everything: after a broken subscription nothing is known. */
+  drop(): void {
+    this.leases.clear();
+  }
+
+  stop(): void {
+    clearInterval(this.timer);
+    this.timer = undefined;
+  }
+
+  private async read(): Promise<void> {
+    const { host, ledger, say } = this.tools;
+    const sentAt = host.now();
+    for (const [couponId, { askedAt }] of this.followed) {
+      if (sentAt - askedAt <= followMs) continue;
+      this.followed.delete(couponId);
+      this.leases.delete(couponId);
+    }
+    if (this.followed.size === 0) return this.stop();
+    if (this.reading) return;
+    this.reading = true;
+    try {
+      const wanted = [...this.followed].map(([couponId, { partition }]) => ({ couponId, partition }));
+      const sales = await ledger.sales(wanted);
+      for (const { couponId } of wanted) {
+        const phase = sales.get(couponId)?.phase;
+        if (phase === 'sold_out' || phase === 'closed') {
+          this.leases.set(couponId, { reason: phase, until: sentAt + latchMsMax });
+        } else this.leases.delete(couponId);
+      }
+    } catch (error) {
+      say('debug', `background read failed: ${messageOf(error)}`);
+    } finally {
+      this.reading = false;
+    }
+  }
+}

@@ -1,0 +1,71 @@
+/**
+ * Every bound of the system, by name and with its unit. Beyond a bound a request is refused early and cheaply;
+ * work that was accepted is never slowed by work that was not.
+ */
+
+// --- ids and bodies -------------------------------------------------------------------------------------------
+export const userIdLengthMax = 64;
+export const couponIdLengthMax = 64;
+export const idempotencyKeyLengthMax = 64;
+export const couponNameLengthMax = 200;
+export const stockMax = 10_000_000;
+export const issueBodyBytesMax = 1024;
+export const bodyBytesMax = 64 * 1024;
+/** Sealed task ids are base64url of nonce, tag and at most two ids: longer text is not one of ours. */
+export const taskIdLengthMax = 400;
+
+// --- the front door -------------------------------------------------------------------------------------------
+/** Requests waiting in one process for the filter or the log, all partitions together. */
+export const acceptQueueMax = 20_000;
+/** Entries in one append: a produce request costs 0.35 ms and 4 us an entry, so larger batches gain little. */
+export const appendBatchMax = 1_000;
+/** Requests in one read of the filter; the script that answers must stay below 5 ms. */
+export const filterBatchMax = 500;
+/** A batch that was handed to the log and is unanswered for this long is answered OUTCOME_UNKNOWN. */
+export const appendAnswerMsMax = 900;
+/** The filter is advice: a read that takes longer lets everyone pass. */
+export const filterMsMax = 250;
+/** After a filter read failed, everyone passes for this long before the next try. */
+export const filterPauseMs = 500;
+/** How long a sold-out or closed coupon may be refused from memory after the read that confirmed it was sent. */
+export const latchMsMax = 1_000;
+/** Coupons whose state one process follows in its background read. */
+export const latchCouponsMax = 1_000;
+/** What the clocks of a host and of the log may differ by before the filter speaks of a window. */
+export const clockSkewMsMax = 2_000;
+/** An operator's call (stock, close) waits this long for its entry to be decided. */
+export const adminWaitMsMax = 10_000;
+
+// --- stages ---------------------------------------------------------------------------------------------------
+/** Entries of one ledger call: 500 take about 2 ms of the script's server. */
+export const reserveBatchMax = 500;
+/** Changes of one transaction. */
+export const persistBatchMax = 1_000;
+export const statsBatchMax = 2_000;
+/** A poll with nothing to read returns after this long. */
+export const pollMsMax = 1_000;
+/** A stage with nothing to read looks after its state this often. */
+export const idleTickMs = 1_000;
+export const retryMsMin = 50;
+export const retryMsMax = 3_000;
+/** Places are committed to the log's own books (for lag tools) at most this often. */
+export const groupCommitMs = 1_000;
+/** Stopping waits this long for what is under way. */
+export const drainMsMax = 5_000;
+
+// --- streams --------------------------------------------------------------------------------------------------
+export const streamsMax = 20_000;
+export const streamsPerAddressMax = 10_000;
+/** Bytes a stream's reader may leave unread before it is dropped. */
+export const streamBufferBytesMax = 16 * 1024;
+export const progressMsMin = 500;
+export const frontierMs = 1_000;
+export const pingMs = 15_000;
+/** Tasks of one status read. */
+export const statusBatchMax = 500;
+export const streamRetryMsMin = 1_000;
+export const streamRetryMsMax = 3_000;
+
+// --- lists ----------------------------------------------------------------------------------------------------
+export const pageMax = 200;
+export const redriveMax = 1_000;

@@ -1,0 +1,208 @@
+/**
+ * The stage that makes it last. One transaction a batch: rows, sale changes, what is set aside, and the checkpoint;
+ * then the board, then the push. It never decides who wins.
+ */
+import type { RequestKey } from './coupon.ts';
+import {
+  type Change,
+  changeDeadLetters,
+  changeLog,
+  decodeChange,
+  entryHash,
+  type LogEntry,
+  requestLog,
+} from './entry.ts';
+import { messageOf } from './errors.ts';
+import type { Host } from './host.ts';
+import { persistBatchMax } from './limits.ts';
+import type { Log, Metrics } from './metrics.ts';
+import type { Checkpoint, CouponStore, EventLog, OutcomeBoard, SetAside, StoreBatch } from './ports.ts';
+import { checkLastEntry } from './reserve.ts';
+import { type Batch, done, type Stage, type Verdict } from './stage.ts';
+
+export interface PersistTools {
+  log: EventLog;
+  store: Pick<CouponStore, 'checkpoint' | 'commit' | 'setAside'>;
+  board: OutcomeBoard;
+  host: Host;
+  metrics: Metrics;
+  say: Log;
+}
+
+/** The board as this process last wrote it; undefined when that is not known, so that all of it is written. */
+type Shown = number | undefined;
+
+export function persistStage(tools: PersistTools): Stage {
+  const checkpoints = new Map<number, Checkpoint>();
+  const shown = new Map<number, Shown>();
+
+  const begin = async (partition: number): Promise<number> => {
+    const checkpoint = await tools.store.checkpoint(partition);
+    await checkLastEntry(tools.log, changeLog, partition, checkpoint.changeNext, checkpoint.changeHash);
+    checkpoints.set(partition, checkpoint);
+    shown.set(partition, undefined);
+    await show(partition, checkpoint, [], []);
+    return checkpoint.changeNext;
+  };
+
+  /** The board is a convenience: while it is away rows go on, and it is written whole when it is back. */
+  const show = async (partition: number, checkpoint: Checkpoint, added: number[], removed: number[]): Promise<void> => {
+    const { changeNext, next: committedNext } = checkpoint;
+    const base = shown.get(partition);
+    shown.set(partition, undefined);
+    try {
+      const answer =
+        base === undefined
+          ? 'behind'
+          : await tools.board.commit(partition, { base, changeNext, committedNext, added, removed });
+      if (answer === 'behind') {
+        const setAside = await winnersSetAside(partition, tools.store);
+        await tools.board.restore(partition, { changeNext, committedNext, setAside });
+      }
+      shown.set(partition, changeNext);
+    } catch (error) {
+      tools.say('debug', `board not written: ${messageOf(error)}`, { partition });
+    }
+  };
+
+  const handle = async (batch: Batch): Promise<Verdict> => {
+    const { partition } = batch;
+    const checkpoint = checkpoints.get(partition);
+    if (checkpoint?.changeNext !== batch.from) return { kind: 'go_back', to: await begin(partition) };
+    const { plan, unreadable, hole } = planBatch(batch, checkpoint);
+    if (unreadable.length > 0) await copyToDeadLetters(partition, unreadable, tools.log);
+    if (plan.checkpoint.changeNext > batch.from) {
+      const committed = await tools.store.commit(partition, plan);
+      if (committed.kind === 'moved') return { kind: 'go_back', to: await begin(partition) };
+      checkpoints.set(partition, plan.checkpoint);
+      await show(
+        partition,
+        plan.checkpoint,
+        committed.refused.map(r => r.offset),
+        committed.restored,
+      );
+      report(plan, committed, tools);
+      await copyToDeadLetters(partition, committed.refused, tools.log).catch(error =>
+        tools.say('warn', `the copy of ${committed.refused.length} dead letters was not appended: ${messageOf(error)}`),
+      );
+    }
+    return hole === undefined ? done : { kind: 'alarm', why: hole };
+  };
+
+  return {
+    name: 'persist',
+    log: changeLog,
+    batchMax: persistBatchMax,
+    gatherMs: 0,
+    begin,
+    handle,
+    /** Notices a board that was emptied or rolled back. */
+    async idle(partition) {
+      const checkpoint = checkpoints.get(partition);
+      if (!checkpoint) return done;
+      const view =
+        shown.get(partition) === undefined ? undefined : await tools.board.read(partition, []).catch(() => undefined);
+      if ((view?.committedNext ?? -1) >= checkpoint.next) return done;
+      shown.set(partition, undefined);
+      await show(partition, checkpoint, [], []);
+      return done;
+    },
+  };
+}
+
+const winnersSetAside = async (partition: number, store: PersistTools['store']): Promise<number[]> =>
+  (await store.setAside({ partition, limit: Number.MAX_SAFE_INTEGER }))
+    .filter(a => a.log === requestLog && a.slot !== null)
+    .map(a => a.offset);
+
+/** What one batch of the change log does to the store, given where the store is. Pure. */
+export function planBatch(
+  batch: Batch,
+  checkpoint: Checkpoint,
+): { plan: StoreBatch; unreadable: SetAside[]; hole: string | undefined } {
+  const plan: StoreBatch = {
+    expectChangeNext: checkpoint.changeNext,
+    checkpoint: { ...checkpoint },
+    won: [],
+    sales: [],
+    setAside: [],
+    counts: {},
+  };
+  const unreadable: SetAside[] = [];
+  for (const entry of batch.entries) {
+    const change = decodeChange(entry);
+    if (typeof change === 'string') {
+      const aside = unreadableChange(batch.partition, entry, change);
+      plan.setAside.push(aside);
+      unreadable.push(aside);
+    } else if (change.type === 'mark' && change.from > plan.checkpoint.next) {
+      const hole = `hole in ${changeLog}: the mark at ${entry.offset} begins at request ${change.from}, rows are complete only up to ${plan.checkpoint.next}`;
+      return { plan, unreadable, hole };
+    } else addChange(plan, batch.partition, change);
+    plan.checkpoint.changeNext = entry.offset + 1;
+    plan.checkpoint.changeHash = entryHash(entry);
+  }
+  return { plan, unreadable, hole: undefined };
+}
+
+function addChange(plan: StoreBatch, partition: number, change: Change): void {
+  switch (change.type) {
+    case 'won':
+      plan.won.push(change);
+      return;
+    case 'sale':
+      plan.sales.push(change);
+      return;
+    case 'refused':
+      plan.setAside.push({
+        ...nobody,
+        log: requestLog,
+        partition,
+        offset: change.offset,
+        at: change.at,
+        reason: `malformed: ${change.why}`,
+        bytes: change.bytes,
+      });
+      return;
+    case 'mark': {
+      // A repeat of an earlier range: the greatest stands.
+      if (change.next <= plan.checkpoint.next) return;
+      const { next, clock, hash, strays, counts } = change;
+      Object.assign(plan.checkpoint, { next, clock, hash, strays });
+      Object.assign(plan.counts, counts);
+      return;
+    }
+  }
+}
+
+const nobody = { couponId: null, userId: null, slot: null, key: null as RequestKey | null };
+
+const unreadableChange = (partition: number, entry: LogEntry, why: string): SetAside => ({
+  ...nobody,
+  log: changeLog,
+  partition,
+  offset: entry.offset,
+  at: entry.at,
+  reason: `unreadable: ${why}`,
+  bytes: Buffer.from(entry.bytes ?? Buffer.from(entry.text)).toString('base64'),
+});
+
+async function copyToDeadLetters(partition: number, letters: readonly SetAside[], log: EventLog): Promise<void> {
+  if (letters.length === 0) return;
+  await log.append(
+    changeDeadLetters,
+    partition,
+    letters.map(letter => JSON.stringify({ v: 1, ...letter })),
+  );
+}
+
+function report(plan: StoreBatch, committed: { inserted: number; refused: SetAside[] }, tools: PersistTools): void {
+  const { metrics, host } = tools;
+  if (committed.inserted > 0) metrics.count('issued', committed.inserted);
+  const oldest = plan.won[0];
+  if (oldest) metrics.observe('outcome_ms', host.now() - oldest.at);
+  const [unwanted, unread] = [committed.refused.length, plan.setAside.length];
+  if (unwanted > 0) metrics.count('set_aside', unwanted, changeLog);
+  if (unread > 0) metrics.count('set_aside', unread, requestLog);
+  for (const { reason, offset } of committed.refused) tools.say('warn', `set aside: ${reason}`, { offset });
+}

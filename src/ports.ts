@@ -1,0 +1,358 @@
+/**
+ * The contracts between the core and what it stands on. Every adapter passes the conformance suite of its port
+ * (test/conformance) against the real thing.
+ *
+ * Errors, for all ports: `Unavailable` when the server does not answer (nothing is known to have happened, repeating
+ * is safe unless a method says otherwise), `Alarm` when going on would do harm. Anything else thrown is a defect.
+ */
+import type { CouponBody, CouponId, CouponRow, Millis, RequestKey, UserCouponRow, UserId } from './coupon.ts';
+import type { Located, LogEntry, LogName, SaleChanged, Won } from './entry.ts';
+import type { View } from './outcome.ts';
+import type { Counts, Frontier, Holder, Phase, SaleChange } from './sale.ts';
+
+// ---------------------------------------------------------------------------------------------------------------
+// EventLog: durable, ordered by partition, never rewritten.
+// ---------------------------------------------------------------------------------------------------------------
+
+export interface ReadBatch {
+  entries: LogEntry[];
+  /** Where the next read goes on; greater than `from` even when it holds no entries for us. */
+  next: number;
+  /** End of the partition at the time of the read: `end - next` entries are still to come. */
+  end: number;
+}
+
+export interface Assignment {
+  /** Stops reading for this group; partitions go to others. */
+  close(): Promise<void>;
+}
+
+export interface EventLog {
+  /** Names this log among all logs: a topic made anew, or another cluster, has another identity. */
+  readonly identity: string;
+  readonly partitions: number;
+  /**
+   * Appends in the order given and resolves with the offset of the first once all are durable: value i is at base + i.
+   * The caller keeps one append in flight a partition. `values` is not empty.
+   * @throws NotAccepted: surely none is in the log. @throws OutcomeUnknown: some may be. A repeat appends again.
+   */
+  append(log: LogName, partition: number, values: readonly string[], keys?: readonly string[]): Promise<number>;
+  /**
+   * Entries from `from` on, at most `max`, waiting up to `waitMs` for the first. An empty answer is no error.
+   * @throws Alarm when `from` lies before the beginning or beyond the end: the log was cut.
+   */
+  read(
+    log: LogName,
+    partition: number,
+    from: number,
+    max: number,
+    waitMs: number,
+    signal?: AbortSignal,
+  ): Promise<ReadBatch>;
+  /** The offset that the next entry will get. */
+  end(log: LogName, partition: number): Promise<number>;
+  /**
+   * Takes part in the group's sharing of `log`'s partitions: `assigned` and `revoked` say who reads what. It is no
+   * fence: two members may for a while believe they own the same partition.
+   */
+  assign(
+    group: string,
+    log: LogName,
+    on: { assigned(partition: number): void; revoked(partition: number): void },
+  ): Promise<Assignment>;
+  /** Notes a group's place in the log's own books for lag tools. Nothing is decided from it; failures are ignored. */
+  commit(group: string, log: LogName, partition: number, next: number): Promise<void>;
+  /** Whether appends are likely to be taken now. Never throws. */
+  reachable(): boolean;
+  close(): Promise<void>;
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// StockLedger: the fold's state, one a partition. A cache: it may be lost or rolled back at any time.
+// ---------------------------------------------------------------------------------------------------------------
+
+/** Where the ledger of one partition is. `next` is its offsetNext: decided; `told`: known to be in the change log. */
+export interface LedgerPlace extends Frontier {
+  told: number;
+  /** Identity of the log it was folded from. */
+  identity: string;
+  /** Which build of the state this is; a rebuild makes a new one. */
+  build: string;
+}
+
+/** What a rebuild starts from: the store's fold as of `frontier.next`, in one snapshot. */
+export interface Snapshot {
+  frontier: Frontier;
+  sales: { couponId: CouponId; changes: SaleChange[]; counts: Counts; taken: number }[];
+  malformed: number[];
+  /** Holders of all sales, set-aside winners too, in chunks; each coupon's may come in several. */
+  holders: AsyncIterable<{ couponId: CouponId; holders: [UserId, Holder][] }>;
+}
+
+export type Place =
+  | ({ kind: 'present' } & LedgerPlace)
+  /** No state: not zero and not full. */
+  | { kind: 'missing' };
+
+export type Applied =
+  | {
+      kind: 'applied';
+      /** What the entries changed, recorded or new, in the order of the entries. */
+      changes: (Won | SaleChanged)[];
+      /** The fold as of `next` with totals of the coupons named; null when the ledger is already beyond `next`. */
+      frontier: (Frontier & { counts: Record<string, Counts> }) | null;
+      /** How many of the entries were decided now, not answered from the record. */
+      decided: number;
+    }
+  /** `from` lies beyond the ledger's next: go back to the smaller of both places. */
+  | { kind: 'gap'; next: number; told: number }
+  | { kind: 'missing' }
+  /** Slots taken differ from the number of holders, or another build than expected is there. */
+  | { kind: 'damaged'; why: string };
+
+export interface ApplyBatch {
+  from: number;
+  next: number;
+  /** entryHash of the last entry before `next`. */
+  hash: string;
+  entries: readonly Located[];
+  /** Coupons whose totals the frontier must name besides those of the entries. */
+  alsoCount: readonly string[];
+}
+
+export interface LedgerQuery {
+  couponId: CouponId;
+  userId: UserId;
+  offset: number;
+}
+
+/** Ledger's part of a View; `missing` and damaged states give none. */
+export type LedgerView = Pick<View, 'next' | 'holder' | 'changes' | 'malformed'>;
+
+/** One coupon's side of the fold. `next` and `clock` are the partition's at the time of the read. */
+export interface SaleView {
+  next: number;
+  clock: Millis;
+  taken: number;
+  phase: Phase;
+  changes: SaleChange[];
+}
+
+export interface LedgerReader {
+  /**
+   * Answers of one consistent read, in the order of the queries; undefined where the state is missing or damaged.
+   * `changes` is empty for a coupon without state. At most `statusBatchMax` queries.
+   */
+  read(partition: number, queries: readonly LedgerQuery[]): Promise<(LedgerView | undefined)[]>;
+  /** Sales of these coupons; those that have no state, or whose partition has none, are left out. */
+  sales(wanted: readonly { couponId: CouponId; partition: number }[]): Promise<Map<CouponId, SaleView>>;
+}
+
+export interface StockLedger extends LedgerReader {
+  place(partition: number): Promise<Place>;
+  /**
+   * Decides entries from `batch.from` to `batch.next`; what lies before the ledger's next is answered from the record.
+   * A repeat gives the same changes. After an error the batch may have been applied: repeat it.
+   */
+  apply(partition: number, build: string, batch: ApplyBatch): Promise<Applied>;
+  /** Moves told to max(told, next), only if from <= told and next <= the ledger's next; answers the place of told, or undefined when refused. */
+  told(partition: number, build: string, from: number, next: number): Promise<number | undefined>;
+  /**
+   * Makes the snapshot the state, under a new build id, unless something else than `replaces` (a build id, or
+   * undefined for nothing) is there by then. `next` and `told` are the snapshot's next. Answers the place that is
+   * there afterwards, ours or the other's.
+   */
+  rebuild(partition: number, identity: string, snapshot: Snapshot, replaces: string | undefined): Promise<Place>;
+  close(): Promise<void>;
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// CouponStore: rows. The truth about what users own, and the whole fold as of checkpoint.next.
+// ---------------------------------------------------------------------------------------------------------------
+
+/** Persist's place in the change log, and the request log's frontier that the rows are complete up to. */
+export interface Checkpoint extends Frontier {
+  changeNext: number;
+  /** entryHash of the change before changeNext; empty at the beginning. */
+  changeHash: string;
+}
+
+/** Something the road could not carry on, kept with its reason. Identified by log, partition and offset. */
+export interface SetAside {
+  log: LogName;
+  partition: number;
+  /** In `coupon-issued`: the request's offset. In `coupon-issued-success`: that of a change that cannot be read. */
+  offset: number;
+  couponId: CouponId | null;
+  userId: UserId | null;
+  slot: number | null;
+  key: RequestKey | null;
+  at: Millis;
+  /** `malformed`: can never be redriven. `refused_by_store: ...`: redrive tries again. */
+  reason: string;
+  /** The bytes of the entry (request or change) as text; base64 when they are not UTF-8. */
+  bytes: string;
+}
+
+/** One persist transaction, already planned: see persist.ts. */
+export interface StoreBatch {
+  /** The transaction goes on only if the stored changeNext is this. */
+  expectChangeNext: number;
+  /** What the checkpoint becomes. */
+  checkpoint: Checkpoint;
+  won: Won[];
+  sales: SaleChanged[];
+  setAside: SetAside[];
+  /** Totals to store, by coupon. */
+  counts: Record<string, Counts>;
+}
+
+export type Committed =
+  | {
+      kind: 'committed';
+      /** Users' rows that are new. */
+      inserted: number;
+      /** Winners that the store refused for good, now set aside. Empty in the normal course. */
+      refused: SetAside[];
+      /** Offsets (of the request log) that were set aside and have their row now. */
+      restored: number[];
+    }
+  /** Another process moved the checkpoint: go on from there. */
+  | { kind: 'moved'; checkpoint: Checkpoint };
+
+export interface Identity {
+  log: string;
+  /** Sealer's fingerprint of the secret. */
+  secret: string;
+}
+
+export interface SeriesPoint {
+  /** Start of the second, ms since 1970 by the log's clock. */
+  second: Millis;
+  /** Totals as of the end of this second. */
+  issued: number;
+  counts: Counts;
+}
+
+export interface SaleStats {
+  firstWonAt: Millis | null;
+  lastWonAt: Millis | null;
+  issued: number;
+  counts: Counts;
+  /** Newest last; at most the seconds asked for. */
+  series: SeriesPoint[];
+}
+
+/** What the stats stage adds to what is stored: maxima and minima only, so that a repeat changes nothing. */
+export interface StatsUpdate {
+  couponId: CouponId;
+  second: Millis;
+  issued: number;
+  counts: Counts | null;
+  firstWonAt: Millis | null;
+  lastWonAt: Millis | null;
+}
+
+export interface UserCouponPage {
+  items: UserCouponRow[];
+  /** Opaque; give it back as `after`. */
+  next: string | undefined;
+}
+
+export type Redeemed =
+  | { kind: 'redeemed'; row: UserCouponRow }
+  | { kind: 'unknown' }
+  | { kind: 'already'; row: UserCouponRow }
+  | { kind: 'expired'; row: UserCouponRow };
+
+export interface CouponReader {
+  coupons(ids: readonly CouponId[]): Promise<CouponRow[]>;
+  /** All coupons, newest first. */
+  listCoupons(limit: number): Promise<CouponRow[]>;
+  checkpoint(partition: number): Promise<Checkpoint>;
+  /** Views as of the checkpoint, from one snapshot, in the order of the queries: the answer while the ledger is away. */
+  read(partition: number, queries: readonly LedgerQuery[]): Promise<View[]>;
+  /** A user's coupons, newest first. `after` is a page's `next`; a text that is none starts at the beginning. */
+  userCoupons(userId: UserId, limit: number, after?: string): Promise<UserCouponPage>;
+  /** Everything set aside, oldest first. */
+  setAside(filter: { partition?: number; couponId?: CouponId; limit: number }): Promise<SetAside[]>;
+  /** All set-aside winners and malformed entries of one partition, for the board. */
+  stats(couponId: CouponId, seconds: number, now: Millis): Promise<SaleStats>;
+  /** Rows of one coupon in order of slot, for verify: chunks. */
+  rows(couponId: CouponId): AsyncIterable<UserCouponRow[]>;
+  /** The fold as of the checkpoint: one repeatable-read snapshot for as long as `use` runs. */
+  withSnapshot<T>(partition: number, use: (snapshot: Snapshot) => Promise<T>): Promise<T>;
+  place(stage: string, partition: number): Promise<number>;
+}
+
+export interface CouponStore extends CouponReader {
+  /** Notes whose rows these are, or compares. @throws Refused naming what differs. */
+  claim(identity: Identity): Promise<void>;
+  /** The row that is there afterwards; `created` when it is ours. The caller compares the body. */
+  createCoupon(row: {
+    couponId: CouponId;
+    partition: number;
+    body: CouponBody;
+    createdAt: Millis;
+  }): Promise<{ row: CouponRow; created: boolean }>;
+  /**
+   * One transaction: lock and compare the checkpoint, sale changes, rows, set-aside, totals, checkpoint. After an
+   * error it may have been committed: read the checkpoint and go on from there.
+   * Rows that are there with the same slot, user and offset are repeats; every other refusal of the store that
+   * repeating cannot cure is found by halving and set aside.
+   */
+  commit(partition: number, batch: StoreBatch): Promise<Committed>;
+  /** Once: a second time, or past `validUntil`, says so. `now` is the caller's clock. */
+  redeem(userId: UserId, couponId: CouponId, slot: number, now: Millis): Promise<Redeemed>;
+  saveStats(updates: readonly StatsUpdate[]): Promise<void>;
+  savePlace(stage: string, partition: number, next: number): Promise<void>;
+  close(): Promise<void>;
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// OutcomeBoard: what is committed, shared by all instances, and the wake-up of those who wait.
+// ---------------------------------------------------------------------------------------------------------------
+
+export interface Hint {
+  partition: number;
+  /** Everything before it is decided and told. */
+  decidedNext?: number;
+  /** Everything before it is in the store. */
+  committedNext?: number;
+}
+
+export interface BoardView {
+  committedNext: number;
+  /** Those of the offsets asked for whose winner's row is set aside. */
+  setAside: Set<number>;
+}
+
+export interface BoardUpdate {
+  /** The board's changeNext that this update builds on; a board that is elsewhere answers `behind`. */
+  base: number;
+  changeNext: number;
+  committedNext: number;
+  /** Request offsets of winners set aside, and of those that have their row now. */
+  added: readonly number[];
+  removed: readonly number[];
+}
+
+export interface OutcomeBoard {
+  /**
+   * Writes set-aside and committedNext together, then wakes subscribers. `ok` also when the board has a greater
+   * changeNext (nothing is written); `behind` when it is not at `base`: restore it.
+   */
+  commit(partition: number, update: BoardUpdate): Promise<'ok' | 'behind'>;
+  /** The whole of it, ignored if the board has a greater or equal changeNext. */
+  restore(
+    partition: number,
+    all: { changeNext: number; committedNext: number; setAside: readonly number[] },
+  ): Promise<void>;
+  /** Undefined when the board has nothing for this partition. */
+  read(partition: number, offsets: readonly number[]): Promise<BoardView | undefined>;
+  /** Wakes subscribers: losers of this range may be told. */
+  announce(partition: number, decidedNext: number): Promise<void>;
+  /** `hint` is only that; `broken` says that hints may have been missed. */
+  subscribe(on: { hint(hint: Hint): void; broken(): void }): Promise<{ close(): Promise<void> }>;
+  close(): Promise<void>;
+}

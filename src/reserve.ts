@@ -1,0 +1,236 @@
+/**
+ * The stage that decides. It hands each batch of requests to the ledger, appends what the ledger says it changed to
+ * the change log, then says so to the ledger (`told`). In this order, one batch after another: a crash between
+ * deciding and telling is cured by starting at `told` and asking for the recorded answers.
+ */
+import {
+  changeLog,
+  decodeEntry,
+  encodeChange,
+  entryHash,
+  type Located,
+  type LogEntry,
+  type RefusedEntry,
+  requestDeadLetters,
+  requestLog,
+} from './entry.ts';
+import { Alarm } from './errors.ts';
+import { reserveBatchMax } from './limits.ts';
+import type { Log, Metrics } from './metrics.ts';
+import type { Applied, CouponReader, EventLog, OutcomeBoard, Place, StockLedger } from './ports.ts';
+import { type Batch, done, type Stage, type Verdict } from './stage.ts';
+
+export interface ReserveTools {
+  log: EventLog;
+  ledger: StockLedger;
+  store: Pick<CouponReader, 'withSnapshot'>;
+  board: Pick<OutcomeBoard, 'announce'>;
+  metrics: Metrics;
+  say: Log;
+}
+
+type Present = Extract<Place, { kind: 'present' }>;
+
+/** What this process knows of a partition between batches; all of it is read again by `begin`. */
+interface Tenure {
+  build: string;
+  /** Where the next mark begins: everything before it is told. */
+  markFrom: number;
+  /** Coupons decided about since markFrom, whose totals the next mark must name. */
+  touched: Set<string>;
+}
+
+export function reserveStage(tools: ReserveTools): Stage {
+  const tenures = new Map<number, Tenure>();
+  const adopt = (partition: number, place: Present): number => {
+    tenures.set(partition, { build: place.build, markFrom: place.told, touched: new Set() });
+    return Math.min(place.told, place.next);
+  };
+  const begin = async (partition: number): Promise<number> => {
+    const found = await tools.ledger.place(partition);
+    const place = found.kind === 'present' ? found : await rebuild(partition, undefined, tools);
+    await checkSameLog(partition, place, tools.log);
+    return adopt(partition, place);
+  };
+  const again = async (partition: number, replaces: string | undefined): Promise<Verdict> => {
+    const place = await rebuild(partition, replaces, tools);
+    await checkSameLog(partition, place, tools.log);
+    return { kind: 'go_back', to: adopt(partition, place) };
+  };
+  return {
+    name: 'reserve',
+    log: requestLog,
+    batchMax: reserveBatchMax,
+    gatherMs: 0,
+    begin,
+    async handle(batch) {
+      const { partition } = batch;
+      const tenure = tenures.get(partition);
+      if (!tenure) return { kind: 'go_back', to: await begin(partition) };
+      const { entries, next } = decodeKnown(batch);
+      const last = batch.entries[entries.length - 1];
+      if (!last) return done;
+      const applied = await tools.ledger.apply(partition, tenure.build, {
+        from: batch.from,
+        next,
+        hash: entryHash(last),
+        entries,
+        alsoCount: [...tenure.touched],
+      });
+      switch (applied.kind) {
+        case 'missing':
+          return again(partition, undefined);
+        case 'damaged':
+          tools.say('warn', `ledger damaged, rebuilding: ${applied.why}`, { partition });
+          return again(partition, tenure.build);
+        case 'gap':
+          return { kind: 'go_back', to: await begin(partition) };
+        case 'applied':
+          return tell(batch, { entries, next }, applied, tenure, tools);
+      }
+    },
+    /** Notices a ledger that was emptied or rolled back while nobody presses the button. */
+    async idle(partition, next) {
+      const place = await tools.ledger.place(partition);
+      const tenure = tenures.get(partition);
+      if (place.kind === 'missing') return again(partition, undefined);
+      const moved = place.build !== tenure?.build || Math.min(place.told, place.next) < next;
+      return moved ? { kind: 'go_back', to: await begin(partition) } : done;
+    },
+  };
+}
+
+/** Entries up to the first one of a version that this build does not know; throws if that is the first of all. */
+function decodeKnown(batch: Batch): { entries: Located[]; next: number } {
+  const entries: Located[] = [];
+  for (const entry of batch.entries) {
+    try {
+      entries.push(decodeEntry(entry));
+    } catch (error) {
+      if (entries.length === 0) throw error;
+      return { entries, next: entry.offset };
+    }
+  }
+  return { entries, next: batch.next };
+}
+
+async function tell(
+  batch: Batch,
+  { entries, next }: { entries: readonly Located[]; next: number },
+  applied: Extract<Applied, { kind: 'applied' }>,
+  tenure: Tenure,
+  { log, ledger, board, metrics }: ReserveTools,
+): Promise<Verdict> {
+  const { partition } = batch;
+  const { frontier } = applied;
+  const refused = refusedOf(batch.entries, entries);
+  const { values, keys } = changeValues(applied.changes, refused);
+  for (const entry of entries) if (entry.type !== 'malformed') tenure.touched.add(entry.couponId);
+  if (frontier) {
+    const { clock, hash, counts, strays } = frontier;
+    values.push(encodeChange({ type: 'mark', from: tenure.markFrom, next, clock, hash, counts, strays }));
+    keys.push('');
+  }
+  if (refused.length > 0) {
+    await log.append(
+      requestDeadLetters,
+      partition,
+      refused.map(r => JSON.stringify({ v: 1, log: requestLog, partition, ...r })),
+    );
+  }
+  if (values.length > 0) await log.append(changeLog, partition, values, keys);
+  if (frontier) {
+    const told = await ledger.told(partition, tenure.build, tenure.markFrom, next);
+    // Refused: the ledger was emptied, rolled back or rebuilt meanwhile. The next step begins from its places.
+    if (told === undefined) return { kind: 'go_back', to: tenure.markFrom };
+    tenure.markFrom = next;
+    tenure.touched.clear();
+  }
+  countDecided(applied, entries, refused.length, metrics);
+  // Losers may be told now; when all of them won, the commit's own announcement is soon enough.
+  if (frontier && entries.length > applied.changes.length) await board.announce(partition, next).catch(() => {});
+  return next === batch.next ? done : { kind: 'go_back', to: next };
+}
+
+const refusedOf = (raw: readonly LogEntry[], entries: readonly Located[]): RefusedEntry[] =>
+  entries.flatMap((entry, i) => {
+    if (entry.type !== 'malformed') return [];
+    const { text, bytes } = raw[i] as LogEntry;
+    const base64 = Buffer.from(bytes ?? Buffer.from(text)).toString('base64');
+    return [
+      { type: 'refused', offset: entry.offset, at: entry.at, reason: 'malformed', why: entry.why, bytes: base64 },
+    ];
+  });
+
+/** The batch's changes as the change log's values, merged in order of offset. */
+function changeValues(changes: Extract<Applied, { kind: 'applied' }>['changes'], refused: RefusedEntry[]) {
+  const values: string[] = [];
+  const keys: string[] = [];
+  let r = 0;
+  const refuseBefore = (offset: number) => {
+    for (; r < refused.length && (refused[r] as RefusedEntry).offset < offset; r++) {
+      values.push(encodeChange(refused[r] as RefusedEntry));
+      keys.push('');
+    }
+  };
+  for (const change of changes) {
+    refuseBefore(change.offset);
+    values.push(encodeChange(change));
+    keys.push(change.couponId);
+  }
+  refuseBefore(Number.POSITIVE_INFINITY);
+  return { values, keys };
+}
+
+function countDecided(
+  applied: Extract<Applied, { kind: 'applied' }>,
+  entries: readonly Located[],
+  malformed: number,
+  metrics: Metrics,
+): void {
+  if (applied.decided === 0) return;
+  let won = 0;
+  for (const change of applied.changes) if (change.type === 'won') won++;
+  let requests = 0;
+  for (const entry of entries) if (entry.type === 'request') requests++;
+  if (won > 0) metrics.count('decided', won, 'won');
+  if (requests > won) metrics.count('decided', requests - won, 'lost');
+  if (malformed > 0) metrics.count('decided', malformed, 'malformed');
+}
+
+async function rebuild(partition: number, replaces: string | undefined, tools: ReserveTools): Promise<Present> {
+  const { log, ledger, store, metrics, say } = tools;
+  const place = await store.withSnapshot(partition, snapshot =>
+    ledger.rebuild(partition, log.identity, snapshot, replaces),
+  );
+  if (place.kind === 'missing') throw new Error('the ledger was emptied again while it was being rebuilt');
+  metrics.count('rebuilds', 1);
+  if (place.next > 0) say('info', `ledger rebuilt from the store up to offset ${place.next}`, { partition });
+  return place;
+}
+
+async function checkSameLog(partition: number, place: Present, log: EventLog): Promise<void> {
+  if (place.identity !== log.identity) {
+    throw new Alarm(
+      `the ledger of partition ${partition} belongs to another log (${place.identity}): give this log a ledger of its own or empty that one`,
+    );
+  }
+  await checkLastEntry(log, requestLog, partition, place.next, place.hash);
+}
+
+/** Throws Alarm unless the entry before `next` is the one that was read when `hash` was taken. */
+export async function checkLastEntry(
+  log: EventLog,
+  name: typeof requestLog | typeof changeLog,
+  partition: number,
+  next: number,
+  hash: string,
+): Promise<void> {
+  if (next === 0) return;
+  const { entries } = await log.read(name, partition, next - 1, 1, 1_000);
+  const last = entries[0];
+  if (last?.offset === next - 1 && entryHash(last) === hash) return;
+  throw new Alarm(
+    `${name} partition ${partition} is not the log that was read before: entry ${next - 1} differs or is gone`,
+  );
+}

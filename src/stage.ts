@@ -1,0 +1,287 @@
+/**
+ * A stage is a named consumer of one log. This loop polls, hands over, retries, drains and reports lag for all of
+ * them; a handler only answers with a verdict. Stages meet through logs, never by calling each other.
+ *
+ * One partition's loop is a small state machine:
+ *   begin ──place──▶ read ──entries──▶ handle ──done──▶ read ...
+ *     ▲               │ empty: idle        ├─ go_back: read from there
+ *     └── back-off ◀──┴── error ───────────┴─ alarm: stopped, for an operator
+ */
+
+import type { LogEntry, LogName } from './entry.ts';
+import { Alarm, messageOf } from './errors.ts';
+import type { Host } from './host.ts';
+import { groupCommitMs, idleTickMs, pollMsMax, statsBatchMax } from './limits.ts';
+import type { Log, Metrics } from './metrics.ts';
+import type { Assignment, CouponStore, EventLog } from './ports.ts';
+import { backoffMs } from './retry.ts';
+
+export interface Batch {
+  partition: number;
+  from: number;
+  /** Where the batch after this one begins. */
+  next: number;
+  /** End of the log when it was read. */
+  end: number;
+  entries: readonly LogEntry[];
+}
+
+export type Verdict =
+  /** Handled up to batch.next. */
+  | { kind: 'done' }
+  /** The truth is elsewhere: read from `to`. */
+  | { kind: 'go_back'; to: number }
+  /** Going on would do harm. The partition stops until the process is started again. */
+  | { kind: 'alarm'; why: string };
+
+export const done: Verdict = { kind: 'done' };
+
+export interface Stage {
+  /** Lower-case; also the name of its consumer group and its label in metrics. */
+  name: string;
+  log: LogName;
+  /** Entries of one batch at most. */
+  batchMax: number;
+  /** Waits this long between batches so that they grow: 0 for none. */
+  gatherMs: number;
+  /** Where to go on, read from the truth. Called at the start and after every error. */
+  begin(partition: number): Promise<number>;
+  /** Entries may come again; what was handled must then change nothing. Throw to have the same batch retried. */
+  handle(batch: Batch): Promise<Verdict>;
+  /** About once a second while there is nothing to read. */
+  idle?(partition: number, next: number): Promise<Verdict>;
+}
+
+export interface StageDefinition {
+  name: string;
+  /** `coupon-issued` (requests) or `coupon-issued-success` (what they changed). */
+  log: LogName;
+  batchMax?: number;
+  gatherMs?: number;
+  /** Entries come in order, at least once: a batch that was handled may come again after a crash. Throw to retry. */
+  handle(batch: Batch): Promise<void>;
+}
+
+export interface StageTools {
+  store: Pick<CouponStore, 'place' | 'savePlace'>;
+}
+
+/** A consumer that keeps its place in the store under its own name: the way to add one without touching the others. */
+export function defineStage(definition: StageDefinition): (tools: StageTools) => Stage {
+  const { name, log, batchMax = statsBatchMax, gatherMs = 0, handle } = definition;
+  return ({ store }) => ({
+    name,
+    log,
+    batchMax,
+    gatherMs,
+    begin: partition => store.place(name, partition),
+    async handle(batch) {
+      await handle(batch);
+      await store.savePlace(name, batch.partition, batch.next);
+      return done;
+    },
+  });
+}
+
+export interface StageLag {
+  stage: string;
+  log: LogName;
+  partition: number;
+  next: number;
+  end: number;
+  lagEntries: number;
+  /** Age of the oldest entry that is not handled, ms; 0 when there is none. */
+  lagMs: number;
+  state: 'running' | 'retrying' | 'stopped';
+  error?: string;
+}
+
+export interface StageTooling {
+  log: EventLog;
+  host: Host;
+  metrics: Metrics;
+  say: Log;
+}
+
+/** One partition of one stage. `step` is one turn of the loop; `run` turns until stopped. */
+export class PartitionLoop {
+  place: number | undefined;
+  private end = 0;
+  private oldestAt = 0;
+  private attempt = 0;
+  private committedAt = 0;
+  private committedPlace = -1;
+  private idleAt = 0;
+  private error: string | undefined;
+  private stopped = false;
+
+  private readonly stage: Stage;
+  readonly partition: number;
+  private readonly tools: StageTooling;
+
+  constructor(stage: Stage, partition: number, tools: StageTooling) {
+    this.stage = stage;
+    this.partition = partition;
+    this.tools = tools;
+  }
+
+  /**
+   * Reads and handles one batch, waiting up to `waitMs` for it. Answers whether it handled entries.
+   * Whatever the handler throws is thrown on; the next step begins from the truth again.
+   */
+  async step(waitMs: number, signal?: AbortSignal): Promise<boolean> {
+    const { stage, partition, tools } = this;
+    if (this.stopped) return false;
+    try {
+      this.place ??= await stage.begin(partition);
+      const from = this.place;
+      const read = await tools.log.read(stage.log, partition, from, stage.batchMax, waitMs, signal);
+      this.end = read.end;
+      if (signal?.aborted) return false;
+      if (read.entries.length === 0 && read.next === from) {
+        this.oldestAt = 0;
+        await this.tick(from);
+        this.attempt = 0;
+        return false;
+      }
+      this.oldestAt = read.entries[0]?.at ?? 0;
+      const startedAt = tools.host.now();
+      this.obey(
+        await stage.handle({ partition, from, next: read.next, end: read.end, entries: read.entries }),
+        read.next,
+      );
+      tools.metrics.observe('batch_size', read.entries.length, stage.name);
+      tools.metrics.observe('batch_ms', tools.host.now() - startedAt, stage.name);
+      this.attempt = 0;
+      this.error = undefined;
+      if (this.place === read.end) this.oldestAt = 0;
+      await this.noteInGroup();
+      return true;
+    } catch (error) {
+      if (error instanceof Alarm) {
+        this.stop(messageOf(error));
+        return false;
+      }
+      this.place = undefined;
+      this.attempt++;
+      this.error = messageOf(error);
+      tools.metrics.count('retries', 1, stage.name);
+      throw error;
+    }
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const { stage, tools } = this;
+    while (!signal.aborted && !this.stopped) {
+      try {
+        const worked = await this.step(pollMsMax, signal);
+        if (worked && stage.gatherMs > 0) await tools.host.delay(stage.gatherMs, signal);
+      } catch (error) {
+        const [level, waitMs] = [this.attempt === 3 ? 'warn' : 'debug', backoffMs(this.attempt, tools.host)] as const;
+        tools.say(level, `${stage.name} waits: ${messageOf(error)}`, {
+          partition: this.partition,
+          attempt: this.attempt,
+        });
+        await tools.host.delay(waitMs, signal);
+      }
+    }
+  }
+
+  /** The next step begins from the truth again. */
+  restart(): void {
+    this.place = undefined;
+  }
+
+  lag(): StageLag {
+    const { name, log } = this.stage;
+    const next = this.place ?? 0;
+    const lagEntries = this.place === undefined ? this.end : Math.max(0, this.end - next);
+    const state = this.stopped ? 'stopped' : this.error ? 'retrying' : 'running';
+    return {
+      stage: name,
+      log,
+      partition: this.partition,
+      next,
+      end: this.end,
+      lagEntries,
+      lagMs: lagEntries > 0 && this.oldestAt > 0 ? Math.max(0, this.tools.host.now() - this.oldestAt) : 0,
+      state,
+      ...(this.error === undefined ? {} : { error: this.error }),
+    };
+  }
+
+  private async tick(from: number): Promise<void> {
+    const now = this.tools.host.now();
+    if (!this.stage.idle || now - this.idleAt < idleTickMs) return;
+    this.idleAt = now;
+    this.obey(await this.stage.idle(this.partition, from), from);
+    this.error = undefined;
+  }
+
+  private obey(verdict: Verdict, next: number): void {
+    switch (verdict.kind) {
+      case 'done':
+        this.place = next;
+        return;
+      case 'go_back':
+        this.place = verdict.to;
+        return;
+      case 'alarm':
+        this.stop(verdict.why);
+        return;
+    }
+  }
+
+  private stop(why: string): void {
+    this.stopped = true;
+    this.error = why;
+    this.tools.say('error', `ALARM: ${this.stage.name} stopped: ${why}`, { partition: this.partition });
+  }
+
+  private async noteInGroup(): Promise<void> {
+    const now = this.tools.host.now();
+    if (this.place === undefined || this.place === this.committedPlace || now - this.committedAt < groupCommitMs)
+      return;
+    this.committedAt = now;
+    this.committedPlace = this.place;
+    await this.tools.log.commit(this.stage.name, this.stage.log, this.partition, this.place);
+  }
+}
+
+export interface RunningStage {
+  readonly name: string;
+  lag(): StageLag[];
+  stop(): Promise<void>;
+}
+
+/** Runs a stage on the partitions that its group gives to this process, until stopped. */
+export async function runStage(stage: Stage, tools: StageTooling): Promise<RunningStage> {
+  const loops = new Map<number, { loop: PartitionLoop; abort: AbortController; ended: Promise<void> }>();
+  const ending = new Set<Promise<void>>();
+  const revoke = (partition: number) => {
+    const running = loops.get(partition);
+    if (!running) return;
+    loops.delete(partition);
+    running.abort.abort();
+    ending.add(running.ended);
+    void running.ended.finally(() => ending.delete(running.ended));
+  };
+  const assignment: Assignment = await tools.log.assign(stage.name, stage.log, {
+    assigned(partition) {
+      if (loops.has(partition)) return;
+      const abort = new AbortController();
+      const loop = new PartitionLoop(stage, partition, tools);
+      loops.set(partition, { loop, abort, ended: loop.run(abort.signal) });
+    },
+    revoked: revoke,
+  });
+  return {
+    name: stage.name,
+    lag: () => [...loops.values()].map(({ loop }) => loop.lag()),
+    async stop() {
+      for (const partition of [...loops.keys()]) revoke(partition);
+      await Promise.all(ending);
+      await assignment.close();
+    },
+  };
+}

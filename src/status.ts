@@ -1,0 +1,103 @@
+/**
+ * Where tasks are, in batches: while one read of a partition is out, questions queue; when it returns, all that wait
+ * are asked at once. Ledger and board answer; while they cannot, the store does, for what it holds.
+ */
+import { statusBatchMax } from './limits.ts';
+import { type Status, statusOf, type View } from './outcome.ts';
+import type { CouponReader, LedgerReader, LedgerView, OutcomeBoard } from './ports.ts';
+import type { Task } from './task.ts';
+
+export interface Reading {
+  status: Status;
+  /** Undefined while it is not known how far the ledger is. */
+  next: number | undefined;
+  committedNext: number;
+}
+
+export interface StatusTools {
+  ledger: LedgerReader;
+  board: Pick<OutcomeBoard, 'read'>;
+  store: Pick<CouponReader, 'read'>;
+}
+
+interface Question {
+  task: Task;
+  resolve(reading: Reading): void;
+  reject(error: unknown): void;
+}
+
+export class StatusReader {
+  private readonly waiting = new Map<number, Question[]>();
+  private readonly busy = new Set<number>();
+  private readonly tools: StatusTools;
+
+  constructor(tools: StatusTools) {
+    this.tools = tools;
+  }
+
+  /** @throws Unavailable when neither ledger nor store answers. */
+  read(task: Task): Promise<Reading> {
+    return new Promise((resolve, reject) => {
+      const queue = this.waiting.get(task.partition);
+      if (queue) queue.push({ task, resolve, reject });
+      else this.waiting.set(task.partition, [{ task, resolve, reject }]);
+      if (!this.busy.has(task.partition)) {
+        this.busy.add(task.partition);
+        // What is asked in the same turn goes in one read.
+        queueMicrotask(() => void this.pump(task.partition));
+      }
+    });
+  }
+
+  private async pump(partition: number): Promise<void> {
+    for (let queue = this.waiting.get(partition); queue && queue.length > 0; queue = this.waiting.get(partition)) {
+      const batch = queue.splice(0, statusBatchMax);
+      try {
+        const readings = await readBatch(
+          partition,
+          batch.map(q => q.task),
+          this.tools,
+        );
+        for (let i = 0; i < batch.length; i++) batch[i]?.resolve(readings[i] as Reading);
+      } catch (error) {
+        for (const q of batch) q.reject(error);
+      }
+    }
+    this.waiting.delete(partition);
+    this.busy.delete(partition);
+  }
+}
+
+async function readBatch(partition: number, tasks: readonly Task[], tools: StatusTools): Promise<Reading[]> {
+  const live = await fromLedger(partition, tasks, tools).catch(() => undefined);
+  if (live) return live;
+  const views = await tools.store.read(partition, tasks);
+  return tasks.map((task, i) => {
+    const view = views[i] as View;
+    return { status: statusOf(task, view), next: undefined, committedNext: view.committedNext };
+  });
+}
+
+/** Undefined when the ledger or the board has no state to answer from: both are rebuilt by their stages. */
+async function fromLedger(
+  partition: number,
+  tasks: readonly Task[],
+  tools: StatusTools,
+): Promise<Reading[] | undefined> {
+  const seen = await tools.ledger.read(partition, tasks);
+  if (seen.some(view => view === undefined)) return undefined;
+  const views = seen as LedgerView[];
+  const holders = [...new Set(views.flatMap(v => (v.holder ? [v.holder.offset] : [])))];
+  // The board is read after the ledger: what is committed only grows.
+  const board = await tools.board.read(partition, holders);
+  if (!board) return undefined;
+  return views.map((view, i) => {
+    const holderSetAside = view.holder !== undefined && board.setAside.has(view.holder.offset);
+    const whole: View = { ...view, committedNext: board.committedNext, holderSetAside };
+    return { status: statusOf(tasks[i] as Task, whole), next: view.next, committedNext: board.committedNext };
+  });
+}
+
+/** At most how many entries are in front of the one at `offset`; undefined while that is not known. */
+export const aheadOf = (offset: number, next: number | undefined): number | undefined =>
+  next === undefined ? undefined : Math.max(0, offset - next);

@@ -1,0 +1,72 @@
+/**
+ * A task is a place in the log. Its id seals coupon, partition, offset, user and key with AES-256-GCM, so that
+ * nothing is kept per waiting task, nobody can make one up, and it tells its holder nothing.
+ */
+import { createCipheriv, createDecipheriv, createHash, createSecretKey, hkdfSync, type KeyObject } from 'node:crypto';
+import { type CouponId, isCouponId, isRequestKey, isUserId, type RequestKey, type UserId } from './coupon.ts';
+import { taskIdLengthMax } from './limits.ts';
+
+export type TaskId = string & { readonly brand: 'TaskId' };
+
+export interface Task {
+  couponId: CouponId;
+  userId: UserId;
+  partition: number;
+  offset: number;
+  key: RequestKey;
+}
+
+const nonceBytes = 12;
+const tagBytes = 16;
+
+export interface Sealer {
+  seal(task: Task): TaskId;
+  /** Undefined for anything that was not sealed here, forged, altered, or of another log or secret. */
+  open(text: string): Task | undefined;
+  /** Tells two secrets apart without giving one away; kept with the store. */
+  fingerprint: string;
+}
+
+/** `secret` is DIBS_SECRET, `identity` the log's: tasks of one log are strangers to another. */
+export function createSealer(secret: string, identity: string, randomBytes: (n: number) => Uint8Array): Sealer {
+  const key: KeyObject = createSecretKey(Buffer.from(hkdfSync('sha256', secret, identity, 'dibs task id', 32)));
+  const fingerprint = Buffer.from(hkdfSync('sha256', secret, 'dibs', 'dibs secret fingerprint', 8)).toString('hex');
+  return {
+    fingerprint,
+    seal({ couponId, userId, partition, offset, key: k }) {
+      const nonce = randomBytes(nonceBytes);
+      const cipher = createCipheriv('aes-256-gcm', key, nonce);
+      const body = cipher.update(`${partition} ${offset} ${k} ${couponId} ${userId}`, 'latin1');
+      cipher.final();
+      return Buffer.concat([nonce, cipher.getAuthTag(), body]).toString('base64url') as TaskId;
+    },
+    open(text) {
+      if (text.length > taskIdLengthMax || !/^[A-Za-z0-9_-]+$/.test(text)) return undefined;
+      const bytes = Buffer.from(text, 'base64url');
+      // A text with stray bits in its last digit would be a second name of the same task.
+      if (bytes.length <= nonceBytes + tagBytes || bytes.toString('base64url') !== text) return undefined;
+      try {
+        const decipher = createDecipheriv('aes-256-gcm', key, bytes.subarray(0, nonceBytes), {
+          authTagLength: tagBytes,
+        });
+        decipher.setAuthTag(bytes.subarray(nonceBytes, nonceBytes + tagBytes));
+        const body = Buffer.concat([decipher.update(bytes.subarray(nonceBytes + tagBytes)), decipher.final()]);
+        return parse(body.toString('latin1'));
+      } catch {
+        return undefined;
+      }
+    },
+  };
+}
+
+function parse(body: string): Task | undefined {
+  const [p, o, key, couponId, userId] = body.split(' ');
+  const [partition, offset] = [Number(p), Number(o)];
+  if (!Number.isSafeInteger(partition) || !Number.isSafeInteger(offset)) return undefined;
+  if (!isRequestKey(key) || !isCouponId(couponId) || !isUserId(userId)) return undefined;
+  return { couponId, userId, partition, offset, key };
+}
+
+/** A client's Idempotency-Key in the scope of one coupon and user (or one coupon, for an operator's call). */
+export const keyHash = (scope: string, idempotencyKey: string): RequestKey =>
+  createHash('sha256').update(`${scope}\n${idempotencyKey}`).digest('hex').slice(0, 16) as RequestKey;

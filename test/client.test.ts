@@ -1,0 +1,467 @@
+import assert from 'node:assert/strict';
+import { afterEach, beforeEach, describe, test } from 'node:test';
+import { createClient, ProblemError, type Timing, UnansweredError, UnreachableError } from '../src/client/index.ts';
+import { SseParser } from '../src/client/sse.ts';
+import { backoffMs, defaultTiming, spread } from '../src/client/timing.ts';
+import { type Fake, json, problem, startFake } from './support/fake-server.ts';
+
+const quick: Partial<Timing> = {
+  backoffMsMin: 1,
+  backoffMsMax: 4,
+  streamRetryMs: 2,
+  streamRetryMsMax: 5,
+  pollMsMin: 1,
+  pollMsMax: 4,
+  streamAgainMsMin: 20,
+  streamAgainMsMax: 40,
+};
+
+let fake: Fake;
+beforeEach(async () => {
+  fake = await startFake();
+});
+afterEach(() => fake.close());
+
+const client = (timing: Partial<Timing> = {}) => createClient({ baseUrl: fake.url, timing: { ...quick, ...timing } });
+const posts = () => fake.seen.filter(s => s.path.endsWith('/issue'));
+const streams = () => fake.seen.filter(s => s.path.endsWith('/events'));
+const keys = () => new Set(posts().map(s => s.headers['idempotency-key']));
+
+describe('the event parser', () => {
+  const text = [
+    ': a comment\r\nretry: 2500\r\nid: 7\r\nevent: progress\r\ndata: {"state":\r\ndata: "한글"}\r\n\r\n',
+    'data\n\nid\ndata:no space\n\n',
+    'event: lonely\n\nretry: soon\nunknown: x\nid: 8\rdata:  two\r\rdata: never finished',
+  ].join('');
+  const expected = [
+    { event: 'progress', data: '{"state":\n"한글"}', lastEventId: '7' },
+    { event: 'message', data: '', lastEventId: '7' },
+    { event: 'message', data: 'no space', lastEventId: '' },
+    { event: 'message', data: ' two', lastEventId: '8' },
+  ];
+
+  test('reads the same whichever two places the text is cut at', () => {
+    for (let i = 0; i <= text.length; i++) {
+      for (let j = i; j <= text.length; j++) {
+        const parser = new SseParser();
+        const events = [text.slice(0, i), text.slice(i, j), text.slice(j)].flatMap(part => parser.push(part));
+        assert.deepEqual(events, expected, `cut at ${i} and ${j}`);
+        assert.equal(parser.retryMs, 2500);
+        assert.equal(parser.lastEventId, '8');
+      }
+    }
+  });
+
+  test('reads byte by byte through a streaming decoder', () => {
+    const parser = new SseParser();
+    const decoder = new TextDecoder();
+    const events = [...Buffer.from(text)].flatMap(byte =>
+      parser.push(decoder.decode(Uint8Array.of(byte), { stream: true })),
+    );
+    assert.deepEqual(events, expected);
+  });
+
+  test('refuses an event without end', () => {
+    const parser = new SseParser();
+    assert.throws(() => {
+      for (let i = 0; i < 1_000; i++) parser.push(`data: ${'x'.repeat(1_000)}\n`);
+    }, /too long/);
+  });
+});
+
+describe('waits', () => {
+  test('are jittered and bounded', () => {
+    for (let failures = 1; failures < 2_000; failures++) {
+      for (const chance of [0, 0.5, 0.999_999]) {
+        const ms = backoffMs(failures, defaultTiming, () => chance);
+        assert.ok(ms >= defaultTiming.backoffMsMin / 2 && ms <= defaultTiming.backoffMsMax, `${failures}: ${ms}`);
+      }
+    }
+    assert.equal(
+      spread(1_000, () => 0),
+      1_000,
+    );
+    assert.equal(
+      spread(1_000, () => 0.999),
+      1_249.75,
+    );
+  });
+
+  test('honour Retry-After, never sooner, and back off between tries', async () => {
+    const waits: number[] = [];
+    fake.intercept = (seen, response) => {
+      if (!seen.path.endsWith('/issue') || posts().length > 4) return false;
+      return problem(response, 429, 'TOO_MANY_REQUESTS', {}, posts().length > 2 ? { 'retry-after': '2' } : {});
+    };
+    const dibs = createClient({
+      baseUrl: fake.url,
+      timing: { backoffMsMin: 100 },
+      clock: { random: () => 0.5, wait: async ms => void waits.push(ms) },
+    });
+    assert.equal((await dibs.claim('c', { userId: 'ann' }).outcome).outcome, 'issued');
+    assert.deepEqual(waits, [75, 150, 2_250, 2_250]);
+  });
+});
+
+describe('a claim', () => {
+  test('is issued, with its place in the line on the way', async () => {
+    fake.held = true;
+    const claim = client().claim('c', { userId: 'ann', key: 'my-key' });
+    assert.equal(await claim.taskId, 'task-1');
+    await fake.until(() => fake.streamsOpen === 1);
+    const steps: unknown[] = [];
+    for await (const progress of claim) {
+      steps.push(progress);
+      fake.release();
+    }
+    const end = await claim.outcome;
+    assert.deepEqual(steps.at(0), { state: 'accepted', ahead: 1 });
+    assert.deepEqual(end, { outcome: 'issued', couponId: 'c', taskId: 'task-1', slot: 1, userCouponId: 'c.1' });
+    assert.equal(claim.via, 'stream');
+    assert.equal(claim.tries, 1);
+    assert.equal(posts()[0]?.headers['x-user-id'], 'ann');
+    assert.deepEqual([...keys()], ['my-key']);
+  });
+
+  test('carries a token instead of a user id', async () => {
+    await client().claim('c', { token: 't0k' }).outcome;
+    assert.equal(posts()[0]?.headers.authorization, 'Bearer t0k');
+    assert.equal(posts()[0]?.headers['x-user-id'], undefined);
+  });
+
+  test('makes one key and keeps it when connections are cut and answers are lost', async () => {
+    fake.intercept = (seen, response) => {
+      if (!seen.path.endsWith('/issue')) return false;
+      switch (posts().length) {
+        case 1:
+          response.destroy();
+          return true;
+        case 2:
+          return problem(response, 503, 'OUTCOME_UNKNOWN', {}, { 'retry-after': '0' });
+        case 3:
+          return problem(response, 503, 'NOT_ACCEPTED', {}, { 'retry-after': '0' });
+        case 4:
+          response.writeHead(502).end('<html>bad gateway');
+          return true;
+        default:
+          return false;
+      }
+    };
+    const claim = client().claim('c', { userId: 'ann' });
+    assert.equal((await claim.outcome).outcome, 'issued');
+    assert.equal(claim.tries, 5);
+    assert.equal(keys().size, 1);
+    assert.match(claim.key, /^[0-9a-f]{32}$/);
+    assert.notEqual(client().claim('c', { userId: 'bob' }).key, claim.key);
+  });
+
+  test('is answered with 200 and the task when its key has won before', async () => {
+    const task = { taskId: 't', couponId: 'c', state: 'done', outcome: 'issued', slot: 2, userCouponId: 'c.2' };
+    fake.intercept = (_, response) => json(response, 200, task);
+    const claim = client().claim('c', { userId: 'ann', key: 'again' });
+    assert.equal((await claim.outcome).outcome, 'issued');
+    assert.equal(await claim.taskId, 't');
+    assert.equal(streams().length, 0);
+  });
+
+  const refusals: [status: number, code: string, more: object, end: object][] = [
+    [410, 'INACTIVE_COUPON', { reason: 'sold_out' }, { outcome: 'inactive', reason: 'sold_out' }],
+    [410, 'INACTIVE_COUPON', { reason: 'closed' }, { outcome: 'inactive', reason: 'closed' }],
+    [
+      403,
+      'INACTIVE_COUPON',
+      { reason: 'not_open', opensAt: 'T' },
+      { outcome: 'inactive', reason: 'not_open', opensAt: 'T' },
+    ],
+    [
+      409,
+      'DUPLICATED_COUPON',
+      { slot: 4, userCouponId: 'c.4' },
+      { outcome: 'duplicated', slot: 4, userCouponId: 'c.4' },
+    ],
+    [
+      404,
+      'UNKNOWN_COUPON',
+      {},
+      { outcome: 'refused', code: 'UNKNOWN_COUPON', detail: 'it is UNKNOWN_COUPON', status: 404 },
+    ],
+    [
+      400,
+      'MALFORMED_REQUEST',
+      {},
+      { outcome: 'refused', code: 'MALFORMED_REQUEST', detail: 'it is MALFORMED_REQUEST', status: 400 },
+    ],
+    [
+      401,
+      'UNAUTHENTICATED',
+      {},
+      { outcome: 'refused', code: 'UNAUTHENTICATED', detail: 'it is UNAUTHENTICATED', status: 401 },
+    ],
+  ];
+  for (const [status, code, more, end] of refusals) {
+    test(`refused at the door with ${status} ${code} ${JSON.stringify(more)} is an outcome, asked once`, async () => {
+      fake.intercept = (_, response) => problem(response, status, code, more);
+      const claim = client().claim('c', { userId: 'ann' });
+      for await (const _ of claim) assert.fail('there is no progress at the door');
+      assert.deepEqual(await claim.outcome, { couponId: 'c', ...end });
+      assert.equal(await claim.taskId, undefined);
+      assert.equal(claim.via, 'door');
+      assert.equal(posts().length, 1);
+    });
+  }
+
+  test('that was surely never queued ends as refused when patience ends', async () => {
+    fake.intercept = (_, response) => problem(response, 503, 'NOT_ACCEPTED', {}, { 'retry-after': '0' });
+    const end = await client({ triesMax: 3 }).claim('c', { userId: 'ann' }).outcome;
+    assert.equal(end.outcome === 'refused' && end.code, 'NOT_ACCEPTED');
+    assert.equal(posts().length, 3);
+  });
+
+  test('does not wait for a server that asks for more patience than there is', async () => {
+    fake.intercept = (_, response) => problem(response, 429, 'TOO_MANY_REQUESTS', {}, { 'retry-after': '3600' });
+    const end = await client().claim('c', { userId: 'ann' }).outcome;
+    assert.equal(end.outcome === 'refused' && end.retryAfterMs, 3_600_000);
+    assert.equal(posts().length, 1);
+  });
+
+  test('that may be queued is rejected with its key when patience ends', async () => {
+    fake.intercept = (_, response) => problem(response, 503, posts().length === 1 ? 'OUTCOME_UNKNOWN' : 'NOT_ACCEPTED');
+    const claim = client({ triesMax: 3 }).claim('c', { userId: 'ann' });
+    await assert.rejects(claim.outcome, (error: UnansweredError) => {
+      assert.ok(error instanceof UnansweredError);
+      assert.equal(error.key, claim.key);
+      return true;
+    });
+  });
+
+  test('is rejected, bounded, when nobody listens', async () => {
+    await fake.close();
+    await assert.rejects(client({ triesMax: 4 }).claim('c', { userId: 'ann' }).outcome, (error: UnansweredError) => {
+      assert.ok(error.cause instanceof UnreachableError);
+      return true;
+    });
+    fake = await startFake();
+  });
+
+  test('sends again when an answer does not come in time', async () => {
+    fake.intercept = seen => seen.path.endsWith('/issue') && posts().length === 1;
+    const claim = client({ answerMsMax: 25 }).claim('c', { userId: 'ann' });
+    assert.equal((await claim.outcome).outcome, 'issued');
+    assert.equal(keys().size, 1);
+  });
+});
+
+describe('the push', () => {
+  test('is taken up again with Last-Event-ID, after the wait that the server asked for', async () => {
+    fake.held = true;
+    fake.intercept = (seen, response) => {
+      if (!seen.path.endsWith('/events') || streams().length > 2) return false;
+      response.writeHead(200, { 'content-type': 'text/event-stream' });
+      const text = `retry: 3\nid: at-${streams().length}\nevent: progress\ndata: {"state":"accepted","ahead":7}\n\n`;
+      if (streams().length === 1) response.end(text);
+      else response.write(text, () => response.destroy());
+      return true;
+    };
+    const claim = client().claim('c', { userId: 'ann' });
+    await fake.until(() => fake.streamsOpen === 1);
+    fake.release();
+    assert.equal((await claim.outcome).outcome, 'issued');
+    assert.deepEqual(
+      streams().map(s => s.headers['last-event-id']),
+      [undefined, 'at-1', 'at-2'],
+    );
+  });
+
+  test('never goes back on one claim, whatever the streams say', async () => {
+    fake.intercept = (seen, response) => {
+      if (!seen.path.endsWith('/events')) return false;
+      response.writeHead(200, { 'content-type': 'text/event-stream' });
+      const steps = ['"accepted","ahead":5', '"reserved","ahead":0', '"accepted","ahead":9', '"reserved"'];
+      const text = steps.map(step => `event: progress\ndata: {"state":${step}}\n\n`);
+      response.write(text.join(''));
+      claim.taskId.then(() =>
+        response.end('event: outcome\ndata: {"state":"done","outcome":"inactive","reason":"closed"}\n\n'),
+      );
+      return true;
+    };
+    const claim = client().claim('c', { userId: 'ann' });
+    let last = { state: 'accepted', ahead: Infinity };
+    for await (const { ahead = Infinity, state } of claim) {
+      assert.ok(ahead <= last.ahead);
+      assert.ok(!(last.state === 'reserved' && state === 'accepted'));
+      last = { state, ahead };
+    }
+    assert.deepEqual(last, { state: 'reserved', ahead: 0 });
+  });
+
+  test('that fails again and again gives way to asking, and comes back', async () => {
+    fake.held = true;
+    let broken = true;
+    fake.intercept = (seen, response) => {
+      if (!broken || !seen.path.endsWith('/events')) return false;
+      switch (streams().length % 3) {
+        case 0:
+          return problem(response, 503, 'NOT_ACCEPTED', {}, { 'retry-after': '0' });
+        case 1:
+          response.destroy();
+          return true;
+        default:
+          response.writeHead(200, { 'content-type': 'text/html' }).end('a proxy');
+          return true;
+      }
+    };
+    const polls = () => fake.seen.filter(s => /^\/tasks\/[^/]+$/.test(s.path)).length;
+    const claim = client().claim('c', { userId: 'ann' });
+    await fake.until(() => polls() > 2);
+    assert.ok(streams().length >= 3);
+    broken = false;
+    await fake.until(() => fake.streamsOpen === 1);
+    fake.release();
+    assert.equal((await claim.outcome).outcome, 'issued');
+    assert.equal(claim.via, 'stream');
+  });
+
+  test('is not needed: asking alone ends a claim too', async () => {
+    fake.held = true;
+    fake.intercept = (seen, response) => seen.path.endsWith('/events') && problem(response, 404, 'NOT_FOUND');
+    const claim = client().claim('c', { userId: 'ann' });
+    await fake.until(() => fake.seen.some(s => s.path === '/tasks/task-1'));
+    fake.release();
+    assert.equal((await claim.outcome).outcome, 'issued');
+    assert.equal(claim.via, 'poll');
+  });
+
+  test('that is silent for too long is opened again', async () => {
+    fake.intercept = (seen, response) => {
+      if (!seen.path.endsWith('/events') || streams().length > 1) return false;
+      response.writeHead(200, { 'content-type': 'text/event-stream' });
+      response.flushHeaders();
+      return true;
+    };
+    const claim = client({ streamIdleMsMax: 20 }).claim('c', { userId: 'ann' });
+    assert.equal((await claim.outcome).outcome, 'issued');
+    assert.equal(streams().length, 2);
+  });
+
+  test('of a task that the server does not know ends at once', async () => {
+    fake.intercept = (seen, response) => seen.path.startsWith('/tasks/') && problem(response, 404, 'UNKNOWN_TASK');
+    await assert.rejects(client().claim('c', { userId: 'ann' }).outcome, {
+      name: 'ProblemError',
+      code: 'UNKNOWN_TASK',
+    });
+  });
+
+  test('gives up on a server that is silent for good', async () => {
+    fake.intercept = (seen, response) => {
+      if (seen.path.startsWith('/tasks/')) response.destroy();
+      return seen.path.startsWith('/tasks/');
+    };
+    const claim = client({ silenceMsMax: 30 }).claim('c', { userId: 'ann' });
+    await assert.rejects(claim.outcome, { name: 'UnansweredError', taskId: 'task-1' });
+  });
+});
+
+describe('abort', () => {
+  test('ends everything at once, wherever it is', async () => {
+    fake.held = true;
+    const controller = new AbortController();
+    const claim = client().claim('c', { userId: 'ann', signal: controller.signal });
+    await fake.until(() => fake.streamsOpen === 1);
+    controller.abort(new Error('enough'));
+    await assert.rejects(claim.outcome, /enough/);
+    await assert.rejects(async () => {
+      for await (const _ of claim);
+    }, /enough/);
+    await fake.until(() => fake.streamsOpen === 0);
+    assert.equal(fake.seen.length, 2);
+  });
+
+  test('in a long wait does not wait', async () => {
+    fake.intercept = (_, response) => problem(response, 503, 'NOT_ACCEPTED', {}, { 'retry-after': '20' });
+    const claim = client().claim('c', { userId: 'ann' });
+    await fake.until(() => posts().length === 1);
+    claim.abort();
+    await assert.rejects(claim.outcome, { name: 'AbortError' });
+    await assert.rejects(claim.taskId, { name: 'AbortError' });
+  });
+
+  test('before the beginning sends nothing', async () => {
+    const claim = client().claim('c', { userId: 'ann', signal: AbortSignal.abort() });
+    await assert.rejects(claim.outcome, { name: 'AbortError' });
+    assert.equal(fake.seen.length, 0);
+  });
+
+  test('leaves no rejection unhandled when only one of the two is used', async () => {
+    const unhandled: unknown[] = [];
+    const note = (error: unknown) => unhandled.push(error);
+    process.on('unhandledRejection', note);
+    fake.held = true;
+    const dibs = client();
+    const [onlyOutcome, onlySteps, neither] = ['a', 'b', 'd'].map(userId => dibs.claim('c', { userId }));
+    assert.ok(onlyOutcome && onlySteps && neither);
+    await fake.until(() => fake.streamsOpen === 3);
+    const steps = (async () => {
+      for await (const _ of onlySteps);
+    })();
+    for (const claim of [onlyOutcome, onlySteps, neither]) claim.abort();
+    await assert.rejects(onlyOutcome.outcome);
+    await assert.rejects(steps);
+    await new Promise(resolve => setImmediate(resolve));
+    process.off('unhandledRejection', note);
+    assert.deepEqual(unhandled, []);
+  });
+});
+
+describe('the other calls', () => {
+  test('go where API.md says', async () => {
+    const dibs = createClient({ baseUrl: `${fake.url}/`, token: 'adm' });
+    fake.intercept = (_, response) => json(response, 200, { items: [] });
+    await dibs.coupons.list();
+    await dibs.coupons.get('a');
+    await dibs.coupons.create({ name: 'n', stock: 1 });
+    await dibs.coupons.addStock('a', 5, { key: 'k' });
+    await dibs.coupons.close('a');
+    await dibs.coupons.stats('a');
+    await dibs.as({ userId: 'ann' }).myCoupons({ limit: 2, after: 'x/y' });
+    await dibs.redeem('a.1');
+    await dibs.task('t/1');
+    await dibs.lag();
+    await dibs.deadLetters();
+    await dibs.redrive({ couponId: 'a' });
+    await dibs.verify('a');
+    assert.deepEqual(
+      fake.seen.map(s => `${s.method} ${s.path} ${s.body}`.trim()),
+      [
+        'GET /coupons',
+        'GET /coupons/a',
+        'POST /coupons {"name":"n","stock":1}',
+        'POST /coupons/a/stock {"add":5}',
+        'POST /coupons/a/close',
+        'GET /coupons/a/stats',
+        'GET /me/coupons?limit=2&after=x%2Fy',
+        'POST /me/coupons/a.1/redeem',
+        'GET /tasks/t%2F1',
+        'GET /admin/lag',
+        'GET /admin/dead-letters',
+        'POST /admin/dead-letters/redrive {"couponId":"a"}',
+        'GET /admin/verify?couponId=a',
+      ],
+    );
+    assert.equal(fake.seen[3]?.headers['idempotency-key'], 'k');
+    assert.equal(fake.seen[0]?.headers.authorization, 'Bearer adm');
+    assert.equal(fake.seen[6]?.headers.authorization, undefined);
+    assert.equal(fake.seen[6]?.headers['x-user-id'], 'ann');
+  });
+
+  test('throw problems with their code', async () => {
+    fake.intercept = (_, response) => problem(response, 409, 'COUPON_CLOSED', { more: 1 });
+    await assert.rejects(client().coupons.addStock('a', 1), (error: ProblemError) => {
+      assert.ok(error instanceof ProblemError);
+      assert.deepEqual(
+        [error.status, error.code, error.detail, error.problem.more],
+        [409, 'COUPON_CLOSED', 'it is COUPON_CLOSED', 1],
+      );
+      return true;
+    });
+  });
+});

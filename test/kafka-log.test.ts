@@ -1,0 +1,250 @@
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { after, test } from 'node:test';
+import { Admin, Producer } from '@platformatic/kafka';
+import { changeLog, logNames, requestLog } from '../src/entry.ts';
+import { Alarm, NotAccepted, Refused } from '../src/errors.ts';
+import { createHost } from '../src/host.ts';
+import { createKafkaLog, type KafkaLog, type KafkaOptions } from '../src/kafka/log.ts';
+import { eventLogConformance, within } from './conformance/event-log.ts';
+
+const address = process.env.DIBS_KAFKA_BROKERS;
+
+if (!address) {
+  test.skip('Kafka: DIBS_KAFKA_BROKERS is not set, so the log on Kafka is NOT tested; `npm test` starts a broker');
+} else {
+  const brokers = address.split(',');
+  const client = { clientId: 'dibs-test', bootstrapBrokers: brokers };
+  const admin = new Admin({ ...client, retryDelay: 100 });
+  const prefixes: string[] = [];
+  const open: KafkaLog[] = [];
+
+  const randomPrefix = (): string => {
+    const prefix = `t-${randomBytes(5).toString('hex')}-`;
+    prefixes.push(prefix);
+    return prefix;
+  };
+  const openLog = async (topicPrefix: string, other: Partial<KafkaOptions> = {}): Promise<KafkaLog> => {
+    const log = await createKafkaLog({
+      brokers: [...brokers],
+      topicPrefix,
+      partitions: 4,
+      replication: 1,
+      minInsync: 1,
+      host: createHost(),
+      log: () => {},
+      ...other,
+    });
+    open.push(log);
+    return log;
+  };
+  const createTopic = (topic: string, configs: Record<string, string>, partitions = 4) =>
+    admin.createTopics({
+      topics: [topic],
+      partitions,
+      replicas: 1,
+      configs: Object.entries(configs).map(([name, value]) => ({ name, value })),
+    });
+
+  after(async () => {
+    await Promise.all(open.map(log => log.close()));
+    const topics = (await admin.listTopics()).filter(name => prefixes.some(prefix => name.startsWith(prefix)));
+    if (topics.length > 0) await admin.deleteTopics({ topics });
+    await admin.close();
+  });
+
+  eventLogConformance('Kafka', async () => {
+    const prefix = randomPrefix();
+    let log = await openLog(prefix, { partitions: 2 });
+    return {
+      log,
+      reopen: async () => {
+        await log.close();
+        log = await openLog(prefix, { partitions: 2 });
+        return log;
+      },
+      close: () => log.close(),
+    };
+  });
+
+  test('Kafka: two processes that start at once create each topic once and agree', async () => {
+    const prefix = randomPrefix();
+    const logs = await Promise.all([1, 2, 3].map(() => openLog(prefix)));
+    assert.equal(new Set(logs.map(log => log.identity)).size, 1);
+    const topics = (await admin.listTopics()).filter(name => name.startsWith(prefix));
+    assert.deepEqual(topics.sort(), logNames.map(name => prefix + name).sort());
+    assert.equal(await logs[0]?.append(requestLog, 3, ['at once']), 0);
+  });
+
+  const good = {
+    'message.timestamp.type': 'LogAppendTime',
+    'retention.ms': '-1',
+    'retention.bytes': '-1',
+    'cleanup.policy': 'delete',
+    'min.insync.replicas': '1',
+  };
+  for (const [setting, value] of [
+    ['retention.ms', '604800000'],
+    ['retention.bytes', '1000000'],
+    ['message.timestamp.type', 'CreateTime'],
+    ['cleanup.policy', 'compact'],
+    ['min.insync.replicas', '2'],
+    ['unclean.leader.election.enable', 'true'],
+  ] as const) {
+    test(`Kafka: a topic with ${setting}=${value} is refused with the remedy`, async () => {
+      const prefix = randomPrefix();
+      await createTopic(prefix + changeLog, { ...good, [setting]: value });
+      await assert.rejects(openLog(prefix), (error: Error) => {
+        assert.ok(error instanceof Refused);
+        assert.ok(error.message.includes(`${setting}=${value}`) && error.message.includes('--alter'), error.message);
+        return true;
+      });
+    });
+  }
+
+  test('Kafka: topics with another number of partitions are refused', async () => {
+    const prefix = randomPrefix();
+    await createTopic(prefix + changeLog, good, 3);
+    await assert.rejects(openLog(prefix), /has 3 partitions but 4 are configured/);
+    await assert.rejects(openLog(prefix, { partitions: 3, minInsync: 2 }), /no append could succeed/);
+  });
+
+  test('Kafka: two members share the partitions, and one takes over when the other leaves', async () => {
+    const prefix = randomPrefix();
+    const [a, b] = await Promise.all([openLog(prefix), openLog(prefix)]);
+    const first = member(4);
+    await a.assign('share', requestLog, first);
+    await within(20_000, first.reached(4), 'the first alone');
+    const second = member(4);
+    await b.assign('share', requestLog, second);
+    await within(20_000, Promise.all([first.reached(2), second.reached(2)]), 'two and two');
+    assert.equal(new Set([...first.held, ...second.held]).size, 4);
+    await b.close();
+    assert.equal(second.held.size, 0);
+    await within(20_000, first.reached(4), 'all with the first again');
+  });
+
+  test('Kafka: a commit shows up in the books of the group', async () => {
+    const prefix = randomPrefix();
+    const log = await openLog(prefix);
+    const only = member(4);
+    const assignment = await log.assign('books', requestLog, only);
+    await within(20_000, only.reached(4), 'assignment');
+    await log.commit('books', requestLog, 2, 17);
+    await assignment.close();
+    const topics = [{ name: prefix + requestLog, partitionIndexes: [2] }];
+    const [group] = await admin.listConsumerGroupOffsets({ groups: [{ groupId: `${prefix}books`, topics }] });
+    assert.equal(group?.topics[0]?.partitions[0]?.committedOffset, 17n);
+  });
+
+  test('Kafka: bytes that are not UTF-8 are given as they are, and a tombstone as empty text', async () => {
+    const prefix = randomPrefix();
+    const log = await openLog(prefix);
+    const topic = prefix + requestLog;
+    const producer = new Producer<Buffer, Buffer | null>(client as never);
+    const bytes = Buffer.from([0x7b, 0xff, 0xfe, 0x00]);
+    try {
+      for (const value of [bytes, null, Buffer.from('fine')]) {
+        await producer.send({ messages: [{ topic, partition: 1, key: Buffer.from('k'), value }], acks: -1 });
+      }
+    } finally {
+      await producer.close();
+    }
+    const { entries } = await readSome(log, 1, 3);
+    assert.deepEqual(entries[0]?.bytes && Buffer.from(entries[0].bytes), bytes);
+    assert.deepEqual(
+      entries.slice(1).map(({ text, bytes }) => ({ text, bytes })),
+      [
+        { text: '', bytes: undefined },
+        { text: 'fine', bytes: undefined },
+      ],
+    );
+  });
+
+  test('Kafka: entries too large for the topic are surely not accepted, and the next ones are', async () => {
+    const log = await openLog(randomPrefix());
+    await assert.rejects(log.append(requestLog, 0, ['x'.repeat(1_200_000)]), NotAccepted);
+    assert.equal(await log.append(requestLog, 0, ['small']), 0);
+  });
+
+  test('Kafka: a topic that was made anew raises an alarm, for readers and for writers', async () => {
+    const prefix = randomPrefix();
+    const log = await openLog(prefix);
+    await log.append(requestLog, 0, ['a', 'b', 'c']);
+    const { next } = await readSome(log, 0, 3);
+    await admin.deleteTopics({ topics: [prefix + requestLog] });
+    await createTopic(prefix + requestLog, good);
+    await assert.rejects(
+      alarmOf(() => log.read(requestLog, 0, next, 10, 200)),
+      Alarm,
+    );
+    await assert.rejects(
+      alarmOf(() => log.read(requestLog, 0, 0, 10, 200)),
+      Alarm,
+    );
+    await assert.rejects(log.append(requestLog, 0, ['d']), Alarm);
+    await assert.rejects(log.append(requestLog, 0, ['e']), NotAccepted);
+    const other = await openLog(prefix);
+    assert.notEqual(other.identity, log.identity);
+  });
+
+  test('Kafka: entries that were deleted from the beginning raise an alarm', async () => {
+    const prefix = randomPrefix();
+    const log = await openLog(prefix);
+    await log.append(requestLog, 0, ['a', 'b', 'c']);
+    await admin.deleteRecords({
+      topics: [{ name: prefix + requestLog, partitions: [{ partition: 0, offset: 2n }] }],
+    } as never);
+    await assert.rejects(log.read(requestLog, 0, 0, 10, 200), Alarm);
+    assert.deepEqual(
+      (await log.read(requestLog, 0, 2, 10, 200)).entries.map(e => e.text),
+      ['c'],
+    );
+  });
+}
+
+/** A group member that can be waited for. */
+function member(partitions: number) {
+  const held = new Set<number>();
+  let waiting: { size: number; resolve: () => void }[] = [];
+  const changed = () => {
+    assert.ok(held.size <= partitions);
+    waiting = waiting.filter(w => w.size !== held.size || w.resolve() !== undefined);
+  };
+  return {
+    held,
+    assigned(partition: number) {
+      held.add(partition);
+      changed();
+    },
+    revoked(partition: number) {
+      held.delete(partition);
+      changed();
+    },
+    reached(size: number): Promise<void> {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      waiting.push({ size, resolve });
+      changed();
+      return promise;
+    },
+  };
+}
+
+async function readSome(log: KafkaLog, partition: number, count: number) {
+  const all = { entries: [] as Awaited<ReturnType<KafkaLog['read']>>['entries'], next: 0 };
+  while (all.entries.length < count) {
+    const { entries, next } = await log.read(requestLog, partition, all.next, count, 5_000);
+    all.entries.push(...entries);
+    all.next = next;
+  }
+  return all;
+}
+
+/** While brokers learn of a change, reads may be empty or fail with Unavailable. */
+async function alarmOf(read: () => Promise<unknown>): Promise<void> {
+  for (const until = performance.now() + 10_000; performance.now() < until; ) {
+    await read().catch(error => {
+      if (error instanceof Alarm) throw error;
+    });
+  }
+}
