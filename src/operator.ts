@@ -111,8 +111,10 @@ export class Operator {
   /** Appends again what the store refused, and what was set aside only for that reason. Answers how many. */
   async redrive(couponId: CouponId | undefined): Promise<number> {
     const { store, log } = this.tools;
-    const letters = await store.setAside({ ...(couponId ? { couponId } : {}), limit: redriveMax });
-    const byPartition = Map.groupBy(letters.filter(isRedrivable), letter => letter.partition);
+    // Those that cannot be redriven must not hide those that can.
+    const all = await store.setAside({ ...(couponId ? { couponId } : {}), limit: Number.MAX_SAFE_INTEGER });
+    const letters = all.filter(isRedrivable).slice(0, redriveMax);
+    const byPartition = Map.groupBy(letters, letter => letter.partition);
     let redriven = 0;
     for (const [partition, batch] of byPartition) {
       const values = batch.map(({ couponId, userId, slot, offset, key, at }) =>

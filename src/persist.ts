@@ -12,7 +12,7 @@ import {
   type LogEntry,
   requestLog,
 } from './entry.ts';
-import { messageOf } from './errors.ts';
+import { Alarm, messageOf } from './errors.ts';
 import type { Host } from './host.ts';
 import { persistBatchMax } from './limits.ts';
 import type { Log, Metrics } from './metrics.ts';
@@ -130,7 +130,8 @@ export function planBatch(
   };
   const unreadable: SetAside[] = [];
   for (const entry of batch.entries) {
-    const change = decodeChange(entry);
+    const change = decodeKnown(entry);
+    if (change instanceof Alarm) return { plan, unreadable, hole: change.message };
     if (typeof change === 'string') {
       const aside = unreadableChange(batch.partition, entry, change);
       plan.setAside.push(aside);
@@ -143,6 +144,16 @@ export function planBatch(
     plan.checkpoint.changeHash = entryHash(entry);
   }
   return { plan, unreadable, hole: undefined };
+}
+
+/** What comes before an entry of a version that this build does not know is kept, so its alarm is not thrown here. */
+function decodeKnown(entry: LogEntry): Change | string | Alarm {
+  try {
+    return decodeChange(entry);
+  } catch (error) {
+    if (error instanceof Alarm) return error;
+    throw error;
+  }
 }
 
 function addChange(plan: StoreBatch, partition: number, change: Change): void {

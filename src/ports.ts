@@ -85,7 +85,7 @@ export interface Snapshot {
   frontier: Frontier;
   sales: { couponId: CouponId; changes: SaleChange[]; counts: Counts; taken: number }[];
   malformed: number[];
-  /** Holders of all sales, set-aside winners too, in chunks; each coupon's may come in several. */
+  /** Holders of all sales, set-aside winners too, a user once; each coupon's may come in several chunks. May be iterated again. */
   holders: AsyncIterable<{ couponId: CouponId; holders: [UserId, Holder][] }>;
 }
 
@@ -188,7 +188,7 @@ export interface SetAside {
   slot: number | null;
   key: RequestKey | null;
   at: Millis;
-  /** `malformed`: can never be redriven. `refused_by_store: ...`: redrive tries again. */
+  /** `malformed: why` and `unreadable: why` can never be redriven; `refused_by_store: why` can. */
   reason: string;
   /** The bytes of the entry (request or change) as text; base64 when they are not UTF-8. */
   bytes: string;
@@ -212,7 +212,7 @@ export type Committed =
       kind: 'committed';
       /** Users' rows that are new. */
       inserted: number;
-      /** Winners that the store refused for good, now set aside. Empty in the normal course. */
+      /** Winners that the store refused for good, now set aside; one refused again is listed again. */
       refused: SetAside[];
       /** Offsets (of the request log) that were set aside and have their row now. */
       restored: number[];
@@ -272,11 +272,10 @@ export interface CouponReader {
   checkpoint(partition: number): Promise<Checkpoint>;
   /** Views as of the checkpoint, from one snapshot, in the order of the queries: the answer while the ledger is away. */
   read(partition: number, queries: readonly LedgerQuery[]): Promise<View[]>;
-  /** A user's coupons, newest first. `after` is a page's `next`; a text that is none starts at the beginning. */
+  /** A user's coupons below the checkpoint's next, newest first. `after` is a page's `next`; a text that is none starts at the beginning. */
   userCoupons(userId: UserId, limit: number, after?: string): Promise<UserCouponPage>;
   /** Everything set aside, oldest first. */
   setAside(filter: { partition?: number; couponId?: CouponId; limit: number }): Promise<SetAside[]>;
-  /** All set-aside winners and malformed entries of one partition, for the board. */
   stats(couponId: CouponId, seconds: number, now: Millis): Promise<SaleStats>;
   /** Rows of one coupon in order of slot, for verify: chunks. */
   rows(couponId: CouponId): AsyncIterable<UserCouponRow[]>;
@@ -302,7 +301,7 @@ export interface CouponStore extends CouponReader {
    * repeating cannot cure is found by halving and set aside.
    */
   commit(partition: number, batch: StoreBatch): Promise<Committed>;
-  /** Once: a second time, or past `validUntil`, says so. `now` is the caller's clock. */
+  /** Once: a second time, or after `validUntil`, says so. `now` is the caller's clock. */
   redeem(userId: UserId, couponId: CouponId, slot: number, now: Millis): Promise<Redeemed>;
   saveStats(updates: readonly StatsUpdate[]): Promise<void>;
   savePlace(stage: string, partition: number, next: number): Promise<void>;

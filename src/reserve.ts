@@ -85,8 +85,12 @@ export function reserveStage(tools: ReserveTools): Stage {
           return again(partition, tenure.build);
         case 'gap':
           return { kind: 'go_back', to: await begin(partition) };
-        case 'applied':
-          return tell(batch, { entries, next }, applied, tenure, tools);
+        case 'applied': {
+          const told = await tell(batch, { entries, next }, applied, tenure, tools);
+          // Refused: the ledger was emptied, rolled back or rebuilt meanwhile, so its places are not ours.
+          if (!told) return { kind: 'go_back', to: await begin(partition) };
+          return next === batch.next ? done : { kind: 'go_back', to: next };
+        }
       }
     },
     /** Notices a ledger that was emptied or rolled back while nobody presses the button. */
@@ -114,13 +118,14 @@ function decodeKnown(batch: Batch): { entries: Located[]; next: number } {
   return { entries, next: batch.next };
 }
 
+/** Appends what the batch changed, then says so to the ledger. False when the ledger refuses to hear it. */
 async function tell(
   batch: Batch,
   { entries, next }: { entries: readonly Located[]; next: number },
   applied: Extract<Applied, { kind: 'applied' }>,
   tenure: Tenure,
   { log, ledger, board, metrics }: ReserveTools,
-): Promise<Verdict> {
+): Promise<boolean> {
   const { partition } = batch;
   const { frontier } = applied;
   const refused = refusedOf(batch.entries, entries);
@@ -141,15 +146,15 @@ async function tell(
   if (values.length > 0) await log.append(changeLog, partition, values, keys);
   if (frontier) {
     const told = await ledger.told(partition, tenure.build, tenure.markFrom, next);
-    // Refused: the ledger was emptied, rolled back or rebuilt meanwhile. The next step begins from its places.
-    if (told === undefined) return { kind: 'go_back', to: tenure.markFrom };
+    if (told === undefined) return false;
     tenure.markFrom = next;
     tenure.touched.clear();
   }
   countDecided(applied, entries, refused.length, metrics);
-  // Losers may be told now; when all of them won, the commit's own announcement is soon enough.
+  // Losers may be told now; when all of them won, the commit's own announcement is soon enough. One that is lost is
+  // made good by the hubs, which read the frontiers every second.
   if (frontier && entries.length > applied.changes.length) await board.announce(partition, next).catch(() => {});
-  return next === batch.next ? done : { kind: 'go_back', to: next };
+  return true;
 }
 
 const refusedOf = (raw: readonly LogEntry[], entries: readonly Located[]): RefusedEntry[] =>

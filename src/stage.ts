@@ -42,7 +42,7 @@ export interface Stage {
   log: LogName;
   /** Entries of one batch at most. */
   batchMax: number;
-  /** Waits this long between batches so that they grow: 0 for none. */
+  /** Having read all there is, waits this long so that the next batch grows: 0 for none. */
   gatherMs: number;
   /** Where to go on, read from the truth. Called at the start and after every error. */
   begin(partition: number): Promise<number>;
@@ -106,9 +106,15 @@ export interface StageTooling {
 /** One partition of one stage. `step` is one turn of the loop; `run` turns until stopped. */
 export class PartitionLoop {
   place: number | undefined;
+  /** From `place` up to here the log holds nothing for us: a batch begins at `place`, the read goes on from here. */
+  private skippedTo = 0;
+  /** The last place that was known, for the report of a lag while it is not. */
+  private lastPlace = 0;
   private end = 0;
   private oldestAt = 0;
   private attempt = 0;
+  /** Batches in a row that were sent back; more than one and the loop waits between them. */
+  private goBacks = 0;
   private committedAt = 0;
   private committedPlace = -1;
   private idleAt = 0;
@@ -135,26 +141,38 @@ export class PartitionLoop {
     try {
       this.place ??= await stage.begin(partition);
       const from = this.place;
-      const read = await tools.log.read(stage.log, partition, from, stage.batchMax, waitMs, signal);
-      this.end = read.end;
+      this.lastPlace = from;
+      const readFrom = Math.max(from, this.skippedTo);
+      const { entries, next: skippedTo, end } = await tools.log.read(
+        stage.log,
+        partition,
+        readFrom,
+        stage.batchMax,
+        waitMs,
+        signal,
+      );
+      this.end = end;
       if (signal?.aborted) return false;
-      if (read.entries.length === 0 && read.next === from) {
+      const last = entries[entries.length - 1];
+      if (!last) {
+        this.skippedTo = skippedTo;
         this.oldestAt = 0;
-        await this.tick(from);
         this.attempt = 0;
+        this.error = undefined;
+        await this.tick(from);
         return false;
       }
-      this.oldestAt = read.entries[0]?.at ?? 0;
+      this.oldestAt = entries[0]?.at ?? 0;
       const startedAt = tools.host.now();
-      this.obey(
-        await stage.handle({ partition, from, next: read.next, end: read.end, entries: read.entries }),
-        read.next,
-      );
-      tools.metrics.observe('batch_size', read.entries.length, stage.name);
-      tools.metrics.observe('batch_ms', tools.host.now() - startedAt, stage.name);
+      // It ends with its last entry, not where the read ended: stages keep a hash of the entry before their place.
+      const next = last.offset + 1;
+      const verdict = await stage.handle({ partition, from, next, end, entries });
       this.attempt = 0;
       this.error = undefined;
-      if (this.place === read.end) this.oldestAt = 0;
+      this.obey(verdict, next);
+      tools.metrics.observe('batch_size', entries.length, stage.name);
+      tools.metrics.observe('batch_ms', tools.host.now() - startedAt, stage.name);
+      if (this.place === end) this.oldestAt = 0;
       await this.noteInGroup();
       return true;
     } catch (error) {
@@ -163,6 +181,7 @@ export class PartitionLoop {
         return false;
       }
       this.place = undefined;
+      this.skippedTo = 0;
       this.attempt++;
       this.error = messageOf(error);
       tools.metrics.count('retries', 1, stage.name);
@@ -175,7 +194,7 @@ export class PartitionLoop {
     while (!signal.aborted && !this.stopped) {
       try {
         const worked = await this.step(pollMsMax, signal);
-        if (worked && stage.gatherMs > 0) await tools.host.delay(stage.gatherMs, signal);
+        if (worked && stage.gatherMs > 0 && (this.place ?? 0) >= this.end) await tools.host.delay(stage.gatherMs, signal);
       } catch (error) {
         const [level, waitMs] = [this.attempt === 3 ? 'warn' : 'debug', backoffMs(this.attempt, tools.host)] as const;
         tools.say(level, `${stage.name} waits: ${messageOf(error)}`, {
@@ -194,8 +213,8 @@ export class PartitionLoop {
 
   lag(): StageLag {
     const { name, log } = this.stage;
-    const next = this.place ?? 0;
-    const lagEntries = this.place === undefined ? this.end : Math.max(0, this.end - next);
+    const next = Math.max(this.place ?? this.lastPlace, this.skippedTo);
+    const lagEntries = Math.max(0, this.end - next);
     const state = this.stopped ? 'stopped' : this.error ? 'retrying' : 'running';
     return {
       stage: name,
@@ -215,16 +234,18 @@ export class PartitionLoop {
     if (!this.stage.idle || now - this.idleAt < idleTickMs) return;
     this.idleAt = now;
     this.obey(await this.stage.idle(this.partition, from), from);
-    this.error = undefined;
   }
 
   private obey(verdict: Verdict, next: number): void {
     switch (verdict.kind) {
       case 'done':
         this.place = next;
+        this.goBacks = 0;
         return;
       case 'go_back':
         this.place = verdict.to;
+        this.skippedTo = 0;
+        this.goBacks++;
         return;
       case 'alarm':
         this.stop(verdict.why);

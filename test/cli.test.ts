@@ -47,9 +47,10 @@ describe('errors', () => {
   test('are one sentence with the remedy when nothing answers', async () => {
     const gone = await startFake();
     await gone.close();
-    for (const args of [['coupon', 'list'], ['claim', 'c', '--user', 'ann'], ['rush', 'c'], ['verify'], ['lag']]) {
-      const { code, err, out } = await dibs(...args, '--url', gone.url);
-      const remedy = 'start it with `npm start`, or name another server with --url';
+    const remedy = 'start it with `npm start`, or name another server with --url';
+    const commands = [['coupon', 'list'], ['claim', 'c', '--user', 'ann'], ['rush', 'c'], ['verify'], ['lag']];
+    const ends = commands.map(async args => ({ args, ...(await dibs(...args, '--url', gone.url)) }));
+    for (const { args, code, err, out } of await Promise.all(ends)) {
       assert.equal(err, `dibs: nothing answers at ${gone.url}: ${remedy}\n`, args.join(' '));
       assert.deepEqual([code, out], [1, '']);
     }
@@ -72,20 +73,35 @@ describe('errors', () => {
   });
 
   test('of usage end with 2, help with 0', async () => {
-    for (const args of [
+    const wrong = [
       ['nope'],
       ['claim', 'c'],
       ['rush', 'c', '--users', '0'],
       ['coupon', 'create', 'x'],
       ['lag', '--url', 'x'],
-    ]) {
-      const { code, err } = await dibs(...args);
+    ];
+    for (const { args, code, err } of await Promise.all(
+      wrong.map(async args => ({ args, ...(await dibs(...args)) })),
+    )) {
       assert.equal(code, 2, args.join(' '));
       assert.match(err, /^dibs: /);
     }
     const help = await dibs('--help');
     assert.equal(help.code, 0);
     assert.match(help.out, /Exit codes: 0 .*1 .*2 /s);
+  });
+});
+
+describe('config', () => {
+  test('shows what is in force and hides secrets; a bad value is refused in one sentence', async () => {
+    const env = { DIBS_SECRET: 'a-secret-of-twenty', DIBS_PORT: '1' };
+    const { code, out } = await start(['config', '--json', '--port', '8099'], env).ended;
+    assert.equal(code, 0);
+    assert.equal(JSON.parse(out).port, '8099');
+    assert.ok(!out.includes(env.DIBS_SECRET));
+    const bad = await start(['serve', '--port', '99999']).ended;
+    assert.equal(bad.code, 2);
+    assert.match(bad.err, /^dibs: --port 99999 \(DIBS_PORT\) is not .*\n$/);
   });
 });
 
@@ -249,7 +265,7 @@ describe('rush', () => {
 
   test('knows an oversold coupon, a slot told twice, and a sold-out that was not true', () => {
     const coupon = (issued: number, stock = 10) =>
-      ({ stock, issued, reserved: issued, remaining: stock - issued }) as Coupon;
+      ({ stock, issued, reserved: 0, remaining: stock - issued }) as Coupon;
     const told = (slots: number[], soldOut: number) =>
       ({ slots, issued: slots.length, inactive: { sold_out: soldOut }, unanswered: 0 }) as unknown as Tally;
     const failed = (before: Coupon, after: Coupon, tally: Tally) =>

@@ -279,7 +279,7 @@ describe('the push', () => {
       const steps = ['"accepted","ahead":5', '"reserved","ahead":0', '"accepted","ahead":9', '"reserved"'];
       const text = steps.map(step => `event: progress\ndata: {"state":${step}}\n\n`);
       response.write(text.join(''));
-      claim.taskId.then(() =>
+      void claim.taskId.then(() =>
         response.end('event: outcome\ndata: {"state":"done","outcome":"inactive","reason":"closed"}\n\n'),
       );
       return true;

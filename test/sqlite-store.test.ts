@@ -8,14 +8,36 @@ import { requestLog, type SaleChanged, type Won } from '../src/entry.ts';
 import { Alarm, Unavailable } from '../src/errors.ts';
 import { createHost } from '../src/host.ts';
 import type { Checkpoint, CouponReader, StoreBatch } from '../src/ports.ts';
+import type { Holder } from '../src/sale.ts';
 import { openDatabase } from '../src/sqlite/database.ts';
 import { SqliteLog } from '../src/sqlite/log.ts';
 import { SqliteStore } from '../src/sqlite/store.ts';
 import { SqliteReader } from '../src/sqlite/store-read.ts';
+import { couponStoreConformance } from './conformance/coupon-store.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'dibs-sqlite-store-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
 let files = 0;
+
+couponStoreConformance('SQLite', async () => {
+  const database = openDatabase(join(folder, `${++files}.db`));
+  database.db.exec(`CREATE TEMP TABLE barred (user_id TEXT PRIMARY KEY);
+    CREATE TEMP TRIGGER barred_users BEFORE INSERT ON main.user_coupon
+    WHEN EXISTS (SELECT 1 FROM barred WHERE user_id = new.user_id)
+    BEGIN SELECT RAISE(ABORT, 'this user is barred'); END`);
+  return {
+    store: new SqliteStore(database),
+    async refuse(userId) {
+      database.db.prepare('INSERT INTO barred VALUES (?)').run(userId);
+    },
+    async allow(userId) {
+      database.db.prepare('DELETE FROM barred WHERE user_id = ?').run(userId);
+    },
+    async close() {
+      database.close();
+    },
+  };
+});
 
 const welcome = 'welcome' as CouponId;
 const body: CouponBody = { name: 'Welcome', stock: 5, opensAt: null, closesAt: null, validUntil: null, discount: null };
@@ -181,7 +203,8 @@ test('a snapshot stays as it was while rows are written, and may be read twice',
     assert.equal(snapshot.frontier.next, 24_001);
     assert.equal(snapshot.sales[0]?.taken, 24_000);
     for (let pass = 0; pass < 2; pass++) {
-      const holders = (await Array.fromAsync(snapshot.holders)).flatMap(chunk => chunk.holders);
+      const holders: [UserId, Holder][] = [];
+      for await (const chunk of snapshot.holders) holders.push(...chunk.holders);
       assert.equal(holders.length, 24_000);
       const { slot, offset, key, at } = won(24_000);
       assert.deepEqual(holders[23_999], ['u24000', { slot, offset, key, at }]);

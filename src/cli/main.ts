@@ -100,7 +100,7 @@ async function addServe(dibs: Command, picked: string): Promise<void> {
   const config = dibs.command('config').description('print the settings in force, secrets hidden');
   config.option('--json', 'print JSON');
   const names = picked === 'serve' || picked === 'config' ? await addSettings([serve, config]) : new Map();
-  const flagsOf = (options: Record<string, string | boolean>): Flags =>
+  const flagsOf = (options: Record<string, string>): Flags =>
     Object.fromEntries(Object.entries(options).flatMap(([k, v]) => (names.has(k) ? [[names.get(k), v]] : [])));
   action(serve, async (options: { sample?: boolean }) =>
     (await import('./serve.ts')).serve(flagsOf(options as never), { sample: options.sample === true }),
@@ -110,14 +110,15 @@ async function addServe(dibs: Command, picked: string): Promise<void> {
   );
 }
 
-/** One option a setting; answers commander's name for each -> the setting's name. */
+/** One option a setting; answers commander's name for each -> the setting's name. Defaults are left to the config. */
 async function addSettings(commands: readonly Command[]): Promise<Map<string, string>> {
   const { settings } = await import('../config.ts');
   const names = new Map<string, string>();
-  for (const { default: value, env, flag, help, name } of settings) {
-    const shown = value === undefined || value === '' ? env : `${env}, default ${value}`;
-    const takesNone = typeof value === 'boolean' || flag.includes('<');
-    const option = new Option(takesNone ? flag : `${flag} <value>`, `${help} (${shown})`);
+  for (const [name, { default: value, env, flag, help }] of Object.entries(settings)) {
+    const shown = value === '' ? env : `${env}, default ${value}`;
+    const takesNone = value === 'true' || value === 'false';
+    const option = new Option(`--${flag} ${takesNone ? '[true|false]' : '<value>'}`, `${help} (${shown})`);
+    if (takesNone) option.preset('true');
     names.set(option.attributeName(), name);
     for (const command of commands) command.addOption(option);
   }

@@ -68,6 +68,8 @@ function headersOf({ body, headers, method }: FetchInit): Record<string, string>
 
 const abortError = (reason: unknown) => (reason instanceof Error ? reason : new Error('aborted'));
 
+const cut = () => new Error('the connection was cut');
+
 function answerOf(incoming: http.IncomingMessage): FetchAnswer {
   return {
     status: incoming.statusCode ?? 0,
@@ -80,14 +82,19 @@ function answerOf(incoming: http.IncomingMessage): FetchAnswer {
     text: () =>
       new Promise((resolve, reject) => {
         let text = '';
+        let ended = false;
         incoming.setEncoding('utf8');
         incoming.on('data', chunk => {
           text += chunk;
         });
-        incoming.once('end', () => resolve(text));
+        incoming.once('end', () => {
+          ended = true;
+          resolve(text);
+        });
         incoming.once('error', reject);
-        // After the end this changes nothing.
-        incoming.once('close', () => reject(new Error('the connection was cut')));
+        incoming.once('close', () => {
+          if (!ended) reject(cut());
+        });
       }),
     body: { getReader: () => readerOf(incoming) },
   };
@@ -112,7 +119,7 @@ function readerOf(incoming: http.IncomingMessage): ChunkReader {
     wake();
   });
   incoming.once('close', () => {
-    if (!ended) failed ??= new Error('the connection was cut');
+    if (!ended) failed ??= cut();
     wake();
   });
   return {

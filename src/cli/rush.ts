@@ -168,7 +168,7 @@ export function winnersChecks(before: Coupon, after: Coupon, tally: Tally): Chec
   const checks: Check[] = [
     {
       name: 'never more issued than stock',
-      ok: after.issued <= after.stock && after.reserved <= after.stock && tally.issued <= available,
+      ok: after.issued <= after.stock && after.remaining >= 0 && tally.issued <= available,
       detail: `${number(after.issued)} of ${number(after.stock)} issued; ${number(tally.issued)} to this crowd, ${number(available)} were there`,
     },
     {
@@ -186,7 +186,7 @@ export function winnersChecks(before: Coupon, after: Coupon, tally: Tally): Chec
     },
   ];
   // Only with the coupon to itself, in one window and with one stock, is the crowd's share known beforehand.
-  const alone = after.reserved - before.reserved === tally.issued && after.stock === before.stock;
+  const alone = before.remaining - after.remaining === tally.issued && after.stock === before.stock;
   if (alone && outsideWindow === 0 && tally.unanswered === 0) {
     const due = Math.min(before.remaining, tally.issued + soldOut);
     checks.push({

@@ -1,24 +1,29 @@
 /** `dibs serve` and `dibs config`: the settings by flag, environment, default; then the app until Ctrl-C. */
 import { createClient } from '../client/index.ts';
+import { describeConfig, loadConfig } from '../config.ts';
 import { exitCodes } from './connect.ts';
-import { pairs, print, printJson } from './terminal.ts';
+import { print, printJson, table } from './terminal.ts';
 
-export type Flags = Record<string, string | boolean>;
+/** By the names of `settings`. */
+export type Flags = Record<string, string>;
 
 export async function serve(flags: Flags, { sample }: { sample: boolean }): Promise<void> {
-  const { loadConfig } = await import('../config.ts');
   const config = loadConfig({ flags, env: process.env });
   const { start } = await import('../app.ts');
   const app = await start(config);
   const stopped = Promise.withResolvers<void>();
   const onSignal = () => {
-    process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
     // A second Ctrl-C meets Node's own handler and ends the process at once.
+    process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
     stopped.resolve(app.stop());
   };
   process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
-  print(`dibs listens on ${app.url}`);
-  if (sample) await openSample(app.url);
+  if (config.roles.includes('api')) {
+    print(`dibs listens on ${app.url}`);
+    if (sample && config.auth.kind === 'none') await openSample(app.url);
+    else if (sample)
+      print('--sample opens nothing with --auth jwt: an admin has to (`dibs coupon create --token ...`)');
+  } else print(`dibs runs ${config.roles.join(', ')}`);
   await stopped.promise;
   process.exitCode = exitCodes.ok;
 }
@@ -26,6 +31,7 @@ export async function serve(flags: Flags, { sample }: { sample: boolean }): Prom
 /** On an empty store, a coupon to try; then what to try. */
 async function openSample(url: string): Promise<void> {
   const client = createClient({ baseUrl: url });
+  // Looked at and made in two steps: of two processes that start at once, the second gets the same coupon.
   if ((await client.coupons.list()).length === 0) {
     await client.coupons.create({ couponId: 'welcome', name: 'Welcome', stock: 1_000 });
     print('coupon welcome is open with 1,000 units');
@@ -40,8 +46,16 @@ the API's page: ${url}/docs`);
 }
 
 export async function config(flags: Flags, { json }: { json?: boolean }): Promise<void> {
-  const { describeConfig, loadConfig } = await import('../config.ts');
-  const described = describeConfig(loadConfig({ flags, env: process.env }));
-  if (json) printJson(described);
-  else print(pairs(Object.entries(described).map(([name, value]) => [name, String(value)] as const)));
+  const described = describeConfig({ flags, env: process.env });
+  if (json) {
+    printJson(Object.fromEntries(described.map(({ flag, value }) => [flag, value])));
+    return;
+  }
+  print(
+    table(described, [
+      { head: 'setting', of: d => `--${d.flag}` },
+      { head: 'value', of: d => d.value || '(none)' },
+      { head: 'from', of: d => d.from },
+    ]),
+  );
 }

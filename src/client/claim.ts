@@ -275,9 +275,19 @@ export function outcomeOf(task: DoneTask): ClaimOutcome {
   }
 }
 
+const keyBytes = 16;
+/** Randomness is fetched for many keys at once: a call costs ten times what its bytes cost. */
+const pool = new Uint8Array(keyBytes * 64);
+let poolUsed = pool.length;
+
 /** 128 random bits: two claims never meet in one key. */
 function randomKey(): string {
+  if (poolUsed === pool.length) {
+    crypto.getRandomValues(pool);
+    poolUsed = 0;
+  }
   let key = '';
-  for (const byte of crypto.getRandomValues(new Uint8Array(16))) key += byte.toString(16).padStart(2, '0');
+  for (const byte of pool.subarray(poolUsed, poolUsed + keyBytes)) key += byte.toString(16).padStart(2, '0');
+  poolUsed += keyBytes;
   return key;
 }

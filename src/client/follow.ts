@@ -120,7 +120,10 @@ class Follower {
     try {
       for (;;) {
         const { done, value } = await stream.reader.read();
-        if (done) break;
+        if (done) {
+          stream.ended();
+          return heard ? { kind: 'ended' } : { kind: 'broken', retryAfterMs: undefined };
+        }
         stream.touch();
         for (const event of parser.push(decoder.decode(value, { stream: true }))) {
           heard = true;
@@ -203,8 +206,9 @@ async function drain(stream: OpenStream, msMax: number): Promise<void> {
   stream.limit(msMax);
   try {
     while (!(await stream.reader.read()).done);
+    stream.ended();
   } catch {
     // The outcome is known; how the stream ends is not of interest.
+    stream.close();
   }
-  stream.close();
 }

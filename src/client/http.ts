@@ -65,12 +65,15 @@ export interface Call {
   answerMsMax?: number;
 }
 
-/** An open stream; `touch` puts off its death of silence, `close` frees it. */
+/** An open stream; `touch` puts off its death of silence. */
 export interface OpenStream {
   reader: ChunkReader;
   touch(): void;
   /** From now on it may last this long in all. */
   limit(ms: number): void;
+  /** It was read to its end. */
+  ended(): void;
+  /** Ends it before its end. */
   close(): void;
 }
 
@@ -131,20 +134,24 @@ export function createHttp(baseUrl: string, fetch: FetchLike, answerMsMax: numbe
             detail: `${url} gave "${type}", no event stream`,
           });
         }
-        limit.arm(times.idleMsMax);
+        limit.arm(1e6);
         return {
           reader: answer.body.getReader(),
           touch: () => limit.touch(),
           limit: ms => limit.arm(ms),
-          close: () => limit.cut(),
+          ended: () => limit.close(),
+          close: () => limit.cut(cutShort),
         };
       } catch (error) {
-        limit.cut();
+        limit.cut(cutShort);
         throw limit.explain(url, error);
       }
     },
   };
 }
+
+/** One for all: an abort without a reason makes an exception with a stack each time. Never shown to anybody. */
+const cutShort = new Error('the request was cut short');
 
 /** Aborts one request when its time is over or when the caller's signal fires. */
 class TimeLimit {
@@ -185,7 +192,7 @@ class TimeLimit {
       return;
     }
     this.#overMs = this.#ms;
-    this.#controller.abort();
+    this.#controller.abort(cutShort);
   };
 
   /** The request is over. */
@@ -195,7 +202,7 @@ class TimeLimit {
   }
 
   /** Ends the request, whatever it is at. */
-  cut(reason?: unknown): void {
+  cut(reason: unknown): void {
     this.close();
     this.#controller.abort(reason);
   }

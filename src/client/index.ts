@@ -1,5 +1,5 @@
 /**
- * `dibs/client`: every call of the wire contract, typed. No dependencies; browsers and Node 20 or later.
+ * `dibs/client`: every call of the wire contract, typed. No dependencies; browsers of 2024, Node 22, or later.
  *
  *     const dibs = createClient({ baseUrl: 'http://127.0.0.1:8080' });
  *     const claim = dibs.claim('welcome', { userId: 'ann' });

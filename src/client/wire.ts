@@ -14,7 +14,7 @@ export interface Coupon {
   couponId: string;
   name: string;
   stock: number;
-  /** Slots that are taken, committed or not. */
+  /** Slots that are held and whose rows are not committed yet. */
   reserved: number;
   /** Rows that are committed. */
   issued: number;

@@ -1,7 +1,7 @@
 import { Producer } from '@platformatic/kafka';
 import { NotAccepted } from '../errors.ts';
 import { clientOptions, guard, type Kafka, type Topic } from './client.ts';
-import { appendError, cut } from './errors.ts';
+import { appendError, cut, noteTry } from './errors.ts';
 import { produceRequestMsMax, produceRetryMsMax, produceRetryMsMin } from './limits.ts';
 import type { Watch } from './watch.ts';
 
@@ -12,6 +12,8 @@ import type { Watch } from './watch.ts';
 export class Appender {
   #producer: Producer<string, string>;
   #end = 0;
+  /** Whether every try of the send under way surely left nothing in the log. */
+  #triesSure = true;
   #recreated = false;
   #closed = false;
 
@@ -31,8 +33,10 @@ export class Appender {
         idempotent: true,
         requestTimeout: produceRequestMsMax,
         // The number of tries stays unbounded: giving up could leave a batch in the log that is said not to be there.
-        retryDelay: (_client, _operation, attempt) =>
-          Math.min(produceRetryMsMin * 2 ** (attempt - 1), produceRetryMsMax),
+        retryDelay: (_client, _operation, attempt, _retries, error) => {
+          this.#triesSure &&= noteTry(error);
+          return Math.min(produceRetryMsMin * 2 ** (attempt - 1), produceRetryMsMax);
+        },
         serializers: { key: bytesOf, value: bytesOf },
       }),
     );
@@ -62,13 +66,14 @@ export class Appender {
       ? values.map((value, i) => ({ topic, partition, value, key: keys[i] ?? '' }))
       : values.map(value => ({ topic, partition, value }));
     this.#kafka.counts.produce++;
+    this.#triesSure = true;
     try {
       const { offsets } = await this.#producer.send({ messages, acks: -1 });
       const base = offsets?.[0];
       if (base?.partition !== partition) throw new Error('the acknowledgement names another partition');
       return Number(base.offset);
     } catch (error) {
-      throw appendError(error);
+      throw appendError(error, this.#triesSure);
     }
   }
 

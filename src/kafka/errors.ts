@@ -47,15 +47,31 @@ const refusals = new Set([
 ]);
 
 function surelyNotWritten(leaf: Leaf): boolean {
+  if (noted.has(leaf)) return true;
   if (leaf.apiId !== undefined) return refusals.has(leaf.apiId);
   if (unconnected.has(leaf.cause?.code ?? leaf.code ?? '')) return true;
   return leaf.closed === true || leaf.message?.startsWith('Client closed while retrying') === true;
 }
 
+const noted = new WeakSet<object>();
+
+/**
+ * Whether a try that failed surely left nothing in the log. The client keeps the errors of all tries until one
+ * succeeds, 20 KB each: with unbounded tries that fills the memory, so all but the message is taken out.
+ */
+export function noteTry(error: Error): boolean {
+  const sure = leavesOf(error).every(surelyNotWritten);
+  if (error instanceof AggregateError) error.errors.length = 0;
+  error.stack = '';
+  error.cause = undefined;
+  noted.add(error);
+  return sure;
+}
+
 /** Only when every try surely left nothing behind is a batch surely not in the log. */
-export function appendError(error: unknown): NotAccepted | OutcomeUnknown {
+export function appendError(error: unknown, triesSure: boolean): NotAccepted | OutcomeUnknown {
   const why = whyOf(error);
-  return leavesOf(error).every(surelyNotWritten)
+  return triesSure && leavesOf(error).every(surelyNotWritten)
     ? new NotAccepted(`the log did not take the entries: ${why}`)
     : new OutcomeUnknown(`the log did not say whether it holds the entries: ${why}`);
 }

@@ -63,7 +63,7 @@ export function clientConfig(s: Omit<PoolSettings, 'max'>): pg.ClientConfig {
   const url = new URL(s.url);
   const theirs = url.searchParams.get('options') ?? '';
   url.searchParams.delete('options');
-  const searchPath = `-c search_path=${quoted(s.schema)},public`;
+  const searchPath = `-c search_path=${quoted(s.schema).replace(/[\\ ]/g, '\\$&')},public`;
   return {
     connectionString: url.href,
     application_name: 'dibs',

@@ -84,13 +84,9 @@ export class Database {
     for (const watcher of this.watchers) watcher.committed();
   }
 
-  /** Ends the transaction, if any, without its writes. Never throws: SQLite may have rolled back by itself. */
+  /** Ends the transaction, if any, without its writes. SQLite may have rolled back by itself. */
   rollback(): void {
-    try {
-      if (this.db.isOpen && this.db.isTransaction) this.statements.rollback.run();
-    } catch {
-      // It was rolled back between the question and the statement; nothing is left to undo.
-    }
+    if (this.db.isOpen && this.db.isTransaction) this.statements.rollback.run();
     this.begun = false;
     this.spoilt = false;
     for (const watcher of this.watchers) watcher.rolledBack();

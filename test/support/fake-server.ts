@@ -70,7 +70,7 @@ export async function startFake(stock = 3): Promise<Fake> {
   });
   const shown = (c: ReturnType<typeof coupon>) => ({
     ...c,
-    reserved: c.issued,
+    reserved: 0,
     remaining: c.stock - c.issued,
     state: c.issued < c.stock ? 'open' : 'sold_out',
   });

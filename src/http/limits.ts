@@ -1,0 +1,38 @@
+/** Bounds of the HTTP side, with their units. Those that the contract knows are in ../limits.ts. */
+
+/** Sending a request's head, and all of it, may take a client this long. */
+export const headersMsMax = 10_000;
+export const requestMsMax = 30_000;
+/** How often connections are held against the two above. */
+export const connectionCheckMs = 2_000;
+/** A connection without a request is kept this long. */
+export const keepAliveMs = 65_000;
+/** Bytes of a request's line and headers. */
+export const headBytesMax = 16 * 1024;
+/** Bytes of a refused request's body that are read and thrown away so that the answer arrives; then it is cut. */
+export const drainBytesMax = 8 * 1024 * 1024;
+/** A path parameter: longer ones are of no route. The whole head is bounded anyway. */
+export const paramLengthMax = 8 * 1024;
+/** Users and addresses whose rate is remembered, each; the one unseen for longest is forgotten. */
+export const bucketsMax = 50_000;
+/** Verified tokens that are remembered. */
+export const tokensMax = 10_000;
+/** A verified token is believed this long before it is verified again, and never beyond its end. */
+export const tokenMsMax = 60_000;
+/** What the clock of a token's issuer may differ by, s. */
+export const tokenSkewS = 5;
+/** A key set is asked for at most this often, and waited for this long. */
+export const jwksMsMin = 10_000;
+export const jwksMsMax = 3_000;
+/** Seconds that a stats answer looks back. */
+export const statsSeconds = 300;
+/** A point of the series before the window gives its beginning; it is looked for this much further back, s. */
+export const statsBaselineSeconds = 3_600;
+export const couponsListedMax = 1_000;
+export const deadLettersMax = 200;
+/** What `Retry-After` asks for, s. */
+export const retryAfterS = { notAccepted: 1, outcomeUnknown: 1, unavailable: 2, streams: 5 } as const;
+/** Discounts, in the smallest unit of a currency. */
+export const discountFixedMax = 1_000_000_000;
+/** While the server stops, connections without a request are closed this often. */
+export const closeIdleMs = 20;

@@ -1,0 +1,33 @@
+/** Time and chance of a test: a clock that only the test moves, waits that end at once and are noted, seeded bytes. */
+import type { Host } from '../../src/host.ts';
+
+export interface FakeHost extends Host {
+  /** The clock. A wait moves it on. */
+  time: number;
+  /** Every wait that was asked for, ms. */
+  readonly waits: number[];
+}
+
+export function fakeHost(seed = 1): FakeHost {
+  let state = seed >>> 0 || 1;
+  const byte = () => {
+    // xorshift32
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    state >>>= 0;
+    return state & 0xff;
+  };
+  const host: FakeHost = {
+    time: 1_700_000_000_000,
+    waits: [],
+    now: () => host.time,
+    randomBytes: n => Uint8Array.from({ length: n }, byte),
+    async delay(ms, signal) {
+      if (signal?.aborted) return;
+      host.waits.push(ms);
+      host.time += ms;
+    },
+  };
+  return host;
+}
