@@ -122,7 +122,7 @@ async function run([file, ...args]: string[], options: ServicesOptions): Promise
   if (file === undefined) throw new Error('Nothing to run: give a command after "run --".');
   const services = await startServices(options);
   try {
-    return await runToEnd(file, args, environmentOf(services));
+    return await runToEnd(file, args, { env: environmentOf(services) });
   } finally {
     await services.stop();
   }

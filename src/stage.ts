@@ -106,8 +106,8 @@ export interface StageTooling {
 /** One partition of one stage. `step` is one turn of the loop; `run` turns until stopped. */
 export class PartitionLoop {
   place: number | undefined;
-  /** From `place` up to here the log holds nothing for us: a batch begins at `place`, the read goes on from here. */
-  private skippedTo = 0;
+  /** Between these the log holds nothing for us: a batch still begins at `from`, the read goes on at `to`. */
+  private skipped = { from: -1, to: 0 };
   /** The last place that was known, for the report of a lag while it is not. */
   private lastPlace = 0;
   private end = 0;
@@ -142,20 +142,14 @@ export class PartitionLoop {
       this.place ??= await stage.begin(partition);
       const from = this.place;
       this.lastPlace = from;
-      const readFrom = Math.max(from, this.skippedTo);
-      const { entries, next: skippedTo, end } = await tools.log.read(
-        stage.log,
-        partition,
-        readFrom,
-        stage.batchMax,
-        waitMs,
-        signal,
-      );
+      const readFrom = this.skipped.from === from ? this.skipped.to : from;
+      const read = await tools.log.read(stage.log, partition, readFrom, stage.batchMax, waitMs, signal);
+      const { entries, end } = read;
       this.end = end;
       if (signal?.aborted) return false;
       const last = entries[entries.length - 1];
       if (!last) {
-        this.skippedTo = skippedTo;
+        this.skipped = { from, to: read.next };
         this.oldestAt = 0;
         this.attempt = 0;
         this.error = undefined;
@@ -181,7 +175,6 @@ export class PartitionLoop {
         return false;
       }
       this.place = undefined;
-      this.skippedTo = 0;
       this.attempt++;
       this.error = messageOf(error);
       tools.metrics.count('retries', 1, stage.name);
@@ -194,7 +187,9 @@ export class PartitionLoop {
     while (!signal.aborted && !this.stopped) {
       try {
         const worked = await this.step(pollMsMax, signal);
-        if (worked && stage.gatherMs > 0 && (this.place ?? 0) >= this.end) await tools.host.delay(stage.gatherMs, signal);
+        if (worked && stage.gatherMs > 0 && (this.place ?? 0) >= this.end)
+          await tools.host.delay(stage.gatherMs, signal);
+        if (this.goBacks > 1) await tools.host.delay(backoffMs(this.goBacks - 1, tools.host), signal);
       } catch (error) {
         const [level, waitMs] = [this.attempt === 3 ? 'warn' : 'debug', backoffMs(this.attempt, tools.host)] as const;
         tools.say(level, `${stage.name} waits: ${messageOf(error)}`, {
@@ -213,8 +208,8 @@ export class PartitionLoop {
 
   lag(): StageLag {
     const { name, log } = this.stage;
-    const next = Math.max(this.place ?? this.lastPlace, this.skippedTo);
-    const lagEntries = Math.max(0, this.end - next);
+    const next = this.place ?? this.lastPlace;
+    const lagEntries = Math.max(0, this.end - (this.skipped.from === next ? this.skipped.to : next));
     const state = this.stopped ? 'stopped' : this.error ? 'retrying' : 'running';
     return {
       stage: name,
@@ -244,7 +239,6 @@ export class PartitionLoop {
         return;
       case 'go_back':
         this.place = verdict.to;
-        this.skippedTo = 0;
         this.goBacks++;
         return;
       case 'alarm':

@@ -43,7 +43,7 @@ function start(args: string[], env: Record<string, string> = {}): { child: Child
 
 const dibs = (...args: string[]) => start(args).ended;
 
-describe('errors', () => {
+describe('errors', { timeout: 120_000 }, () => {
   test('are one sentence with the remedy when nothing answers', async () => {
     const gone = await startFake();
     await gone.close();
@@ -92,7 +92,7 @@ describe('errors', () => {
   });
 });
 
-describe('config', () => {
+describe('config', { timeout: 120_000 }, () => {
   test('shows what is in force and hides secrets; a bad value is refused in one sentence', async () => {
     const env = { DIBS_SECRET: 'a-secret-of-twenty', DIBS_PORT: '1' };
     const { code, out } = await start(['config', '--json', '--port', '8099'], env).ended;
@@ -105,7 +105,7 @@ describe('config', () => {
   });
 });
 
-describe('coupon', () => {
+describe('coupon', { timeout: 120_000 }, () => {
   test('create, list, show, add-stock, close', async () => {
     const made = await dibs(
       'coupon',
@@ -148,7 +148,7 @@ describe('coupon', () => {
   });
 });
 
-describe('claim', () => {
+describe('claim', { timeout: 120_000 }, () => {
   test('shows the place in the line and ends with 0 when issued', async () => {
     fake.held = true;
     const { ended } = start(['claim', 'c', '--user', 'ann']);
@@ -182,7 +182,7 @@ describe('claim', () => {
   });
 });
 
-describe('rush', () => {
+describe('rush', { timeout: 120_000 }, () => {
   const rush = async (...args: string[]) => {
     const ended = await dibs('rush', 'c', '--users', '300', '--connections', '20', '--json', ...args);
     return { ...ended, report: JSON.parse(ended.out || '{}') as RushReport };
@@ -287,7 +287,7 @@ describe('rush', () => {
   });
 });
 
-describe('the operator', () => {
+describe('the operator', { timeout: 120_000 }, () => {
   test('sees lag; a stopped stage ends with 1', async () => {
     const stage = {
       stage: 'reserve',
@@ -326,7 +326,7 @@ describe('the operator', () => {
   });
 });
 
-describe('the look', () => {
+describe('the look', { timeout: 120_000 }, () => {
   test('of tables, times and charts', () => {
     const rows = [
       { a: 'x', n: 1_000 },

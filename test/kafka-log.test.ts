@@ -3,15 +3,78 @@ import { randomBytes } from 'node:crypto';
 import { after, test } from 'node:test';
 import { Admin, Producer } from '@platformatic/kafka';
 import { changeLog, logNames, requestLog } from '../src/entry.ts';
-import { Alarm, NotAccepted, Refused } from '../src/errors.ts';
+import { Alarm, NotAccepted, OutcomeUnknown, Refused } from '../src/errors.ts';
 import { createHost } from '../src/host.ts';
+import { appendError, noteTry } from '../src/kafka/errors.ts';
 import { createKafkaLog, type KafkaLog, type KafkaOptions } from '../src/kafka/log.ts';
+import { type Member, share } from '../src/kafka/share.ts';
 import { eventLogConformance, within } from './conformance/event-log.ts';
 
 const address = process.env.DIBS_KAFKA_BROKERS;
 
+const refused = (): Error => Object.assign(new Error('Connection failed'), { cause: { code: 'ECONNREFUSED' } });
+const tooLarge = (): Error => Object.assign(new Error('too large'), { apiId: 'MESSAGE_TOO_LARGE', canRetry: false });
+const timedOut = (): Error => Object.assign(new Error('Request timed out'), { code: 'PLT_KFK_NETWORK' });
+const closed = (): Error => new Error('Client closed while retrying produce.');
+
+test('Kafka: a batch is surely not accepted only when no try may have left it in the log', () => {
+  const sure = [refused(), tooLarge(), new AggregateError([refused(), new AggregateError([refused()]), closed()])];
+  for (const error of sure) assert.ok(appendError(error, true) instanceof NotAccepted, String(error));
+  const open = [timedOut(), new AggregateError([refused(), timedOut(), tooLarge()]), new Error('anything else')];
+  for (const error of open) assert.ok(appendError(error, true) instanceof OutcomeUnknown, String(error));
+  assert.ok(appendError(refused(), false) instanceof OutcomeUnknown);
+});
+
+test('Kafka: a try that failed is noted and then takes no memory', () => {
+  const [harmless, doubtful] = [new AggregateError([refused()], 'try 1'), new AggregateError([timedOut()], 'try 2')];
+  assert.deepEqual([noteTry(harmless), noteTry(doubtful)], [true, false]);
+  assert.deepEqual([harmless.errors.length, harmless.stack], [0, '']);
+  const all = () => new AggregateError([harmless, refused(), closed()]);
+  assert.ok(appendError(all(), true) instanceof NotAccepted);
+  assert.ok(appendError(all(), false) instanceof OutcomeUnknown);
+});
+
+test('Kafka: partitions are shared evenly, nothing moves needlessly, and nothing is given away while it is held', () => {
+  for (let partitions = 1; partitions <= 9; partitions++) {
+    for (let size = 1; size <= 6; size++) {
+      let members = Array.from({ length: size }, (_, i) => ({ id: `m${i}`, held: [] as number[], generation: 1 }));
+      members = settle(partitions, members);
+      const newcomer = { id: 'new', held: [], generation: -1 };
+      const joined = settle(partitions, [...members, newcomer]);
+      const kept = joined.flatMap(m => m.held.filter(p => members.find(o => o.id === m.id)?.held.includes(p)));
+      assert.equal(kept.length, partitions - Math.floor(partitions / (size + 1)));
+      settle(partitions, joined.slice(1));
+    }
+  }
+});
+
+test('Kafka: of two members that claim the same partition neither keeps it, and a stale claim does not count', () => {
+  const both = share(2, [
+    { id: 'a', held: [0, 1], generation: 3 },
+    { id: 'b', held: [1], generation: 3 },
+  ]);
+  assert.deepEqual(
+    [...both],
+    [
+      ['a', [0]],
+      ['b', []],
+    ],
+  );
+  const stale = share(2, [
+    { id: 'a', held: [0, 1], generation: 2 },
+    { id: 'b', held: [1], generation: 3 },
+  ]);
+  assert.deepEqual(
+    [...stale],
+    [
+      ['b', [1]],
+      ['a', [0]],
+    ],
+  );
+});
+
 if (!address) {
-  test.skip('Kafka: DIBS_KAFKA_BROKERS is not set, so the log on Kafka is NOT tested; `npm test` starts a broker');
+  void test.skip('Kafka: DIBS_KAFKA_BROKERS is not set, so the log on Kafka is NOT tested; `npm test` starts a broker');
 } else {
   const brokers = address.split(',');
   const client = { clientId: 'dibs-test', bootstrapBrokers: brokers };
@@ -109,7 +172,7 @@ if (!address) {
     await assert.rejects(openLog(prefix, { partitions: 3, minInsync: 2 }), /no append could succeed/);
   });
 
-  test('Kafka: two members share the partitions, and one takes over when the other leaves', async () => {
+  test('Kafka: members share the partitions, and one takes over when the others leave', async () => {
     const prefix = randomPrefix();
     const [a, b] = await Promise.all([openLog(prefix), openLog(prefix)]);
     const first = member(4);
@@ -119,8 +182,12 @@ if (!address) {
     await b.assign('share', requestLog, second);
     await within(20_000, Promise.all([first.reached(2), second.reached(2)]), 'two and two');
     assert.equal(new Set([...first.held, ...second.held]).size, 4);
-    await b.close();
-    assert.equal(second.held.size, 0);
+    const c = await openLog(prefix);
+    const third = member(4);
+    await c.assign('share', requestLog, third);
+    await within(20_000, third.reached(1), 'one for the third');
+    await Promise.all([b.close(), c.close()]);
+    assert.equal(second.held.size + third.held.size, 0);
     await within(20_000, first.reached(4), 'all with the first again');
   });
 
@@ -159,6 +226,21 @@ if (!address) {
         { text: 'fine', bytes: undefined },
       ],
     );
+  });
+
+  test('Kafka: what a fetch brought beyond `max` is given without another fetch', async () => {
+    const log = await openLog(randomPrefix());
+    const values = Array.from({ length: 1_000 }, (_, i) => String(i));
+    await log.append(requestLog, 0, values);
+    const before = log.counts.fetch;
+    const seen: string[] = [];
+    for (let at = 0; at < 1_000; ) {
+      const { entries, next } = await log.read(requestLog, 0, at, 100, 5_000);
+      seen.push(...entries.map(e => e.text));
+      at = next;
+    }
+    assert.deepEqual(seen, values);
+    assert.equal(log.counts.fetch - before, 1);
   });
 
   test('Kafka: entries too large for the topic are surely not accepted, and the next ones are', async () => {
@@ -201,6 +283,28 @@ if (!address) {
       ['c'],
     );
   });
+}
+
+/** Rounds until nobody has to give anything up; asserts what holds in each and at the end. */
+function settle(partitions: number, members: (Member & { held: number[] })[]): (Member & { held: number[] })[] {
+  for (let round = 0; ; round++) {
+    assert.ok(round < 4, 'settles');
+    const shares = share(partitions, members);
+    const after = members.map(m => ({ ...m, held: shares.get(m.id) ?? [], generation: 10 + round }));
+    for (const { id, held } of after) {
+      for (const p of held) assert.ok(!members.some(m => m.id !== id && m.held.includes(p)), 'given away while held');
+    }
+    const lost = members.some(m => m.held.some(p => !shares.get(m.id)?.includes(p)));
+    members = after;
+    if (lost) continue;
+    assert.deepEqual(
+      after.flatMap(m => m.held).sort((a, b) => a - b),
+      Array.from({ length: partitions }, (_, p) => p),
+    );
+    const sizes = after.map(m => m.held.length);
+    assert.ok(Math.max(...sizes) - Math.min(...sizes) <= 1, `even: ${sizes}`);
+    return after;
+  }
 }
 
 /** A group member that can be waited for. */

@@ -14,17 +14,29 @@ const quiet: Log = () => {};
 
 interface Made extends CouponStoreUnderTest {
   store: PostgresStore;
+  url: string;
   schema: string;
   sql(text: string): Promise<pg.QueryResult>;
+  /** Resolves with the first row that `text` gives; asked outside of what `sql` has begun. */
+  seen(text: string): Promise<pg.QueryResultRow>;
 }
 
-/** A store in a schema of its own. */
-async function make(): Promise<Made> {
-  const schema = `dibs test ${randomBytes(6).toString('hex')}`;
-  const store = await createPostgresStore({ url, schema, log: quiet });
-  const client = new pg.Client({ connectionString: url });
+async function connect(to: string): Promise<pg.Client> {
+  const client = new pg.Client({ connectionString: to });
   await client.connect();
-  await client.query(`set search_path = "${schema}"`);
+  return client;
+}
+
+/** A store in a database of its own, so that whoever ends sessions ends only ours, and in a schema of its own. */
+async function make(): Promise<Made> {
+  const name = `dibs_test_${randomBytes(6).toString('hex')}`;
+  const schema = 'odd "schema" name';
+  const server = await connect(url);
+  await server.query(`create database ${name}`);
+  const own = Object.assign(new URL(url), { pathname: name }).href;
+  const store = await createPostgresStore({ url: own, schema, log: quiet });
+  const [client, watcher] = await Promise.all([connect(own), connect(own)]);
+  await client.query(`set search_path = ${pg.escapeIdentifier(schema)}`);
   await client.query(`
     create table unwanted (user_id text primary key);
     create function refuse_unwanted() returns trigger language plpgsql as $$ begin
@@ -36,14 +48,21 @@ async function make(): Promise<Made> {
     create trigger refuse_unwanted before insert on user_coupon for each row execute function refuse_unwanted()`);
   return {
     store,
+    url: own,
     schema,
     sql: text => client.query(text),
+    async seen(text) {
+      for (;;) {
+        const { rows } = await watcher.query(text);
+        if (rows[0]) return rows[0];
+      }
+    },
     refuse: async user => void (await client.query('insert into unwanted values ($1)', [user])),
     allow: async user => void (await client.query('delete from unwanted where user_id = $1', [user])),
     async close() {
-      await store.close();
-      await client.query(`drop schema "${schema}" cascade`);
-      await client.end();
+      await Promise.all([store.close(), client.end(), watcher.end()]);
+      await server.query(`drop database ${name} with (force)`);
+      await server.end();
     },
   };
 }
@@ -64,35 +83,23 @@ if (url === '') {
   describe('Postgres only', postgresOnly);
 }
 
-/** Resolves when `sql` gives a row. */
-async function seen(made: Made, sql: string): Promise<pg.QueryResultRow> {
-  for (;;) {
-    const { rows } = await made.sql(sql);
-    if (rows[0]) return rows[0];
-  }
-}
-
-const waitingCommit = `select pid from pg_stat_activity
-  where application_name = 'dibs' and query like '%from persist(%' and state = 'active' and wait_event_type = 'Lock'`;
+const ours = `from pg_stat_activity where datname = current_database() and application_name = 'dibs'`;
+const waitingCommit = `${ours} and query like '%from persist(%' and wait_event_type = 'Lock'`;
 
 function postgresOnly(): void {
-  it('migrates once when several start at once', async () => {
-    const schema = `dibs_test_${randomBytes(6).toString('hex')}`;
-    const migrated: string[] = [];
-    const log: Log = (_, message) => migrated.push(message);
-    const stores = await Promise.all([1, 2, 3].map(() => createPostgresStore({ url, schema, log })));
-    assert.deepEqual(migrated.length, new Set(migrated).size);
-    assert.ok(migrated.length > 0);
-    await Promise.all(stores.map(store => Road.open(store)));
-    await Promise.all(stores.map(store => store.close()));
-    const client = new pg.Client({ connectionString: url });
-    await client.connect();
-    await client.query(`drop schema "${schema}" cascade`);
-    await client.end();
-  });
+  it('migrates once when several start at once', () =>
+    using(async ({ url }) => {
+      const migrated: string[] = [];
+      const log: Log = (_, message) => migrated.push(message);
+      const stores = await Promise.all([1, 2, 3].map(() => createPostgresStore({ url, schema: 'fresh', log })));
+      assert.ok(migrated.length > 0);
+      assert.equal(migrated.length, new Set(migrated).size);
+      await Promise.all(stores.map(store => Road.open(store)));
+      await Promise.all(stores.map(store => store.close()));
+    }));
 
   it('refuses a schema that is newer than this build', () =>
-    using(async ({ sql, schema }) => {
+    using(async ({ sql, schema, url }) => {
       await sql(`update meta set value = '999' where name = 'schema_version'`);
       await assert.rejects(createPostgresStore({ url, schema, log: quiet }), Refused);
     }));
@@ -133,14 +140,13 @@ function postgresOnly(): void {
     }));
 
   it('of two commits at once, the one that waited for the other is moved', () =>
-    using(async made => {
-      const { store, sql } = made;
+    using(async ({ store, sql, seen }) => {
       const road = await Road.open(store);
       const batch = road.batch({ won: road.wins(1, 3), next: 4 });
       await sql('begin');
       await sql(`select * from checkpoint where partition = ${road.partition} for update`);
       const both = [store.commit(road.partition, batch), store.commit(road.partition, batch)];
-      while ((await sql(waitingCommit)).rowCount !== 2) await sql('select pg_sleep(0.01)');
+      await seen(`select 1 ${waitingCommit} having count(*) = 2`);
       await sql('commit');
       const answers: Committed[] = await Promise.all(both);
       assert.deepEqual(answers.map(a => a.kind).sort(), ['committed', 'moved']);
@@ -148,14 +154,13 @@ function postgresOnly(): void {
     }));
 
   it('a backend that is terminated in the middle of a commit: Unavailable, nothing written, and it can be repeated', () =>
-    using(async made => {
-      const { store, sql } = made;
+    using(async ({ store, sql, seen }) => {
       const road = await Road.open(store);
       const batch = road.batch({ won: road.wins(1, 3), sales: [road.sale(2)], next: 4 });
       await sql('begin');
       await sql(`select * from coupon where coupon_id = '${road.couponId}' for update`);
       const cut = assert.rejects(store.commit(road.partition, batch), Unavailable);
-      const { pid } = await seen(made, waitingCommit);
+      const { pid } = await seen(`select pid ${waitingCommit}`);
       await sql(`select pg_terminate_backend(${pid})`);
       await cut;
       await sql('rollback');
@@ -169,8 +174,7 @@ function postgresOnly(): void {
     using(async ({ store, sql }) => {
       const road = await Road.open(store);
       const cut = store.withSnapshot(road.partition, async s => {
-        await sql(`select pg_terminate_backend(pid) from pg_stat_activity
-          where application_name = 'dibs' and state = 'idle in transaction'`);
+        await sql(`select pg_terminate_backend(pid) ${ours} and state = 'idle in transaction'`);
         return collected(s.holders);
       });
       await assert.rejects(cut, Unavailable);
@@ -180,7 +184,7 @@ function postgresOnly(): void {
   it('survives the end of its idle sessions', () =>
     using(async ({ store, sql }) => {
       const road = await Road.open(store);
-      await sql(`select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'dibs'`);
+      await sql(`select pg_terminate_backend(pid) ${ours}`);
       for (;;) {
         // The pool hears of it in its own time; until then a statement may meet a dead connection.
         const row = await road.row().catch(error => assert.ok(error instanceof Unavailable));

@@ -4,15 +4,22 @@ import { constants } from 'node:os';
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
+export interface CommandOptions {
+  env?: Record<string, string>;
+  /** SIGTERM after this long. */
+  msMax?: number;
+}
+
 /**
  * Resolves to the command's exit code, 128 and the signal's number when a signal ended it. This process waits for it
  * whatever signal comes: Ctrl-C in a terminal reaches the command by itself, other signals are passed on to it.
  */
-export async function runToEnd(file: string, args: readonly string[], env: Record<string, string>): Promise<number> {
-  const child = spawn(file, args, { stdio: 'inherit', env: { ...process.env, ...env } });
+export async function runToEnd(file: string, args: readonly string[], options: CommandOptions = {}): Promise<number> {
+  const child = spawn(file, args, { stdio: 'inherit', env: { ...process.env, ...options.env } });
   const pass = (signal: NodeJS.Signals): void => {
     if (signal !== 'SIGINT' || !process.stdin.isTTY) child.kill(signal);
   };
+  const timer = options.msMax && setTimeout(() => child.kill('SIGTERM'), options.msMax);
   for (const signal of SIGNALS) process.on(signal, pass);
   try {
     return await new Promise<number>((resolve, reject) => {
@@ -20,6 +27,7 @@ export async function runToEnd(file: string, args: readonly string[], env: Recor
       child.once('exit', (code, signal) => resolve(code ?? 128 + constants.signals[signal ?? 'SIGTERM']));
     });
   } finally {
+    if (timer) clearTimeout(timer);
     for (const signal of SIGNALS) process.off(signal, pass);
   }
 }

@@ -2,8 +2,10 @@ import type { DeadLetter } from '../client/index.ts';
 import { connect, type ServerOptions } from './connect.ts';
 import { count, print, printJson, table, time } from './terminal.ts';
 
-export async function list(options: ServerOptions): Promise<void> {
-  const { items } = await connect(options).deadLetters();
+export async function list(options: ServerOptions & { coupon?: string }): Promise<void> {
+  const { items } = await connect(options).deadLetters(
+    options.coupon === undefined ? {} : { couponId: options.coupon },
+  );
   if (options.json) {
     printJson(items);
     return;

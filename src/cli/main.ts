@@ -201,9 +201,10 @@ function addOperator(dibs: Command): void {
     (await import('./lag.ts')).lag(options),
   );
   const letters = dibs.command('dead-letters').description('what was set aside, and putting it back');
-  action(server(letters.command('list')).description('what, why, from where'), async (options: never) =>
-    (await import('./dead-letters.ts')).list(options),
-  );
+  const list = server(letters.command('list'))
+    .description('what, why, from where')
+    .option('--coupon <id>', 'of this coupon only');
+  action(list, async (options: never) => (await import('./dead-letters.ts')).list(options));
   const redrive = server(letters.command('redrive'))
     .description('put back what the store refused')
     .option('--coupon <id>', 'of this coupon only');

@@ -6,6 +6,7 @@ import { CommandError, connect, exitCodes, interruption, type ServerOptions, sen
 import { runCrowd, type Tally } from './crowd.ts';
 import { createNodeFetch } from './node-fetch.ts';
 import { count, duration, number, paint, plain, print, printJson, StatusLine } from './terminal.ts';
+import { problemsOf } from './verify.ts';
 
 export interface RushOptions extends ServerOptions {
   users: number;
@@ -199,8 +200,8 @@ export function winnersChecks(before: Coupon, after: Coupon, tally: Tally): Chec
 }
 
 function verifyCheck(found: Verification): Check {
-  const problems = found.coupons.flatMap(c => c.problems);
-  const first = problems[0];
+  const problems = problemsOf(found);
+  const first = problems[0]?.problem;
   const detail = first
     ? `${count(problems.length, 'problem')}, first ${first.kind}: ${first.detail}`
     : `${count(found.checkedEntries, 'entry', 'entries')} folded again, ${number(found.unanswered)} unanswered`;

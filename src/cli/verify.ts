@@ -1,4 +1,4 @@
-import type { CouponVerification, Verification } from '../client/index.ts';
+import type { CouponVerification, Verification, VerifyProblem } from '../client/index.ts';
 import { connect, exitCodes, interruption, type ServerOptions } from './connect.ts';
 import { count, number, paint, plain, print, printJson, table } from './terminal.ts';
 
@@ -27,24 +27,36 @@ export function verificationLines(found: Verification): string[] {
         { head: 'stock', of: c => c.stock },
         { head: 'winners by the log', of: c => c.winners },
         { head: 'rows', of: c => c.rows },
-        { head: 'verdict', of: c => (c.problems.length === 0 ? 'as it must be' : count(c.problems.length, 'problem')) },
+        { head: 'set aside', of: c => c.setAside ?? 0 },
+        { head: 'verdict', of: c => (c.problems.length === 0 ? 'as it must be' : count(totalOf(c), 'problem')) },
       ]),
     );
   }
-  for (const { couponId, problems } of found.coupons) {
-    for (const { detail, kind, offset, slot, userId } of problems) {
-      const where = [
-        slot === undefined ? '' : `slot ${number(slot)}`,
-        userId === undefined ? '' : `user ${userId}`,
-        offset === undefined ? '' : `offset ${number(offset)}`,
-      ].filter(Boolean);
-      const at = where.length === 0 ? '' : ` (${where.join(', ')})`;
-      lines.push(`${paint('red', plain(kind))}  ${plain(`${couponId}: ${detail}${at}`)}`);
-    }
-  }
+  for (const { about, problem } of problemsOf(found)) lines.push(problemText(about, problem));
+  const behind = found.behind ? `, ${number(found.behind)} not in the store yet and not judged` : '';
   const verdict = found.ok ? paint('green', 'verified') : paint('red', 'NOT as it must be');
   lines.push(
-    `${verdict}: ${count(found.checkedEntries, 'entry', 'entries')} folded again, ${number(found.unanswered)} unanswered`,
+    `${verdict}: ${count(found.checkedEntries, 'entry', 'entries')} folded again, ${number(found.unanswered)} unanswered${behind}`,
   );
   return lines;
+}
+
+const totalOf = (coupon: CouponVerification) => coupon.problemsTotal ?? coupon.problems.length;
+
+/** All that are named, coupon by coupon, then those of no single coupon. */
+export function problemsOf(found: Verification): { about: string; problem: VerifyProblem }[] {
+  const ofCoupons = found.coupons.flatMap(({ couponId, problems }) =>
+    problems.map(problem => ({ about: `${couponId}: `, problem })),
+  );
+  return [...ofCoupons, ...(found.problems ?? []).map(problem => ({ about: '', problem }))];
+}
+
+function problemText(about: string, { detail, kind, offset, slot, userId }: VerifyProblem): string {
+  const where = [
+    slot === undefined ? '' : `slot ${number(slot)}`,
+    userId === undefined ? '' : `user ${userId}`,
+    offset === undefined ? '' : `offset ${number(offset)}`,
+  ].filter(Boolean);
+  const at = where.length === 0 ? '' : ` (${where.join(', ')})`;
+  return `${paint('red', plain(kind))}  ${plain(`${about}${detail}${at}`)}`;
 }

@@ -134,7 +134,7 @@ export function createHttp(baseUrl: string, fetch: FetchLike, answerMsMax: numbe
             detail: `${url} gave "${type}", no event stream`,
           });
         }
-        limit.arm(1e6);
+        limit.arm(times.idleMsMax);
         return {
           reader: answer.body.getReader(),
           touch: () => limit.touch(),

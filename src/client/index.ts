@@ -71,7 +71,8 @@ export interface Client {
   };
 
   lag(options?: CallOptions): Promise<LagReport>;
-  deadLetters(options?: CallOptions): Promise<DeadLetterPage>;
+  /** Oldest first. */
+  deadLetters(filter?: { couponId?: string; limit?: number }, options?: CallOptions): Promise<DeadLetterPage>;
   redrive(what?: { couponId?: string }, options?: CallOptions): Promise<Redriven>;
   /** All coupons, or one. May take long on a long log. */
   verify(couponId?: string, options?: CallOptions): Promise<Verification>;
@@ -124,7 +125,8 @@ export function createClient(options: ClientOptions): Client {
     },
 
     lag: o => get('/admin/lag', o),
-    deadLetters: o => get('/admin/dead-letters', o),
+    deadLetters: (filter = {}, o) =>
+      get(`/admin/dead-letters${query({ couponId: filter.couponId, limit: filter.limit })}`, o),
     redrive: (what = {}, o) => post('/admin/dead-letters/redrive', what, o),
     verify: (couponId, o) => get(`/admin/verify${query({ couponId })}`, o),
   };

@@ -98,7 +98,7 @@ export interface SaleStats {
   refused: { duplicated: number; closed: number; not_open: number; sold_out: number };
   firstIssuedAt?: string;
   lastIssuedAt?: string;
-  /** One a second over the last minutes, oldest first: what happened in that second. */
+  /** The seconds of the last minutes in which something happened, oldest first, and what happened in each. */
   perSecond: { at: string; issued: number; refused: number }[];
 }
 
@@ -152,8 +152,15 @@ export interface Verification {
   coupons: CouponVerification[];
   /** Entries of the request log that were folded again. */
   checkedEntries: number;
-  /** Accepted requests that have no final answer. */
+  /** Requests that would never get a final answer. */
   unanswered: number;
+  /** When it was asked for, in ms since 1970. */
+  at?: number;
+  /** Entries that are not in the store yet and were not judged. */
+  behind?: number;
+  partitions?: { partition: number; next: number; end: number; problems: number }[];
+  /** Those of no single coupon. */
+  problems?: VerifyProblem[];
 }
 
 export interface CouponVerification {
@@ -162,12 +169,16 @@ export interface CouponVerification {
   /** Winners that the log gives, and rows that the store holds. */
   winners: number;
   rows: number;
-  /** The first offending entries; empty when all is as it must be. */
+  /** Winners that the store refused and that wait for a redrive. */
+  setAside?: number;
+  /** The first of each kind; empty when all is as it must be. */
   problems: VerifyProblem[];
+  /** All of them. */
+  problemsTotal?: number;
 }
 
 export interface VerifyProblem {
-  /** `over_issue`, `duplicate`, `gap`, `ghost`, `inversion`, ... */
+  /** `over_issue`, `duplicate_user`, `slot_gap`, `ghost`, `order_inversion`, ... */
   kind: string;
   detail: string;
   slot?: number;

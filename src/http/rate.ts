@@ -47,10 +47,13 @@ export interface Rates {
   refuse(userId: string, address: () => string): Problem | undefined;
 }
 
-/** Requests a second; undefined for no limit. */
-export function createRates(rates: { ratePerUser?: number; ratePerAddress?: number }, host: Host): Rates {
-  const users = rates.ratePerUser === undefined ? undefined : new Buckets(rates.ratePerUser);
-  const addresses = rates.ratePerAddress === undefined ? undefined : new Buckets(rates.ratePerAddress);
+/** Requests a second; undefined or 0 for no limit. */
+export function createRates(
+  { ratePerUser, ratePerAddress }: { ratePerUser?: number | undefined; ratePerAddress?: number | undefined },
+  host: Host,
+): Rates {
+  const users = ratePerUser ? new Buckets(ratePerUser) : undefined;
+  const addresses = ratePerAddress ? new Buckets(ratePerAddress) : undefined;
   return {
     refuse(userId, address) {
       if (addresses) {

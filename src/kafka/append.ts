@@ -34,7 +34,8 @@ export class Appender {
         requestTimeout: produceRequestMsMax,
         // The number of tries stays unbounded: giving up could leave a batch in the log that is said not to be there.
         retryDelay: (_client, _operation, attempt, _retries, error) => {
-          this.#triesSure &&= noteTry(error);
+          const sure = noteTry(error);
+          this.#triesSure &&= sure;
           return Math.min(produceRetryMsMin * 2 ** (attempt - 1), produceRetryMsMax);
         },
         serializers: { key: bytesOf, value: bytesOf },

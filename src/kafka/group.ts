@@ -9,6 +9,7 @@ import {
   lastCommitMsMax,
   sessionMsMax,
 } from './limits.ts';
+import { assigner } from './share.ts';
 
 export interface On {
   assigned(partition: number): void;
@@ -68,6 +69,7 @@ export class Membership {
       heartbeatInterval: heartbeatMs,
       heartbeatStallTimeout: heartbeatStallMsMax,
       protocols: [{ name: 'cooperative-sticky', version: 3 }],
+      partitionAssigner: assigner,
       retryDelay: joinRetryMs,
       requestTimeout: groupRequestMsMax,
     });

@@ -34,8 +34,8 @@ interface PersistRow extends CheckpointRow {
 }
 
 /**
- * The first call fails as a whole when the store refuses anything; the second finds the rows to blame. What it still
- * refuses is no user's row, and cannot be set aside.
+ * The first call takes all rows to be new and fails as a whole when one is not, or is refused; the second leaves out
+ * repeats and finds the rows to blame. What it still refuses is no user's row, and cannot be set aside.
  */
 export async function commit(runner: Runner, partition: number, batch: StoreBatch): Promise<Committed> {
   const call = (careful: boolean) => runner.rows<PersistRow>(persistCall(partition, batch, careful));
@@ -112,7 +112,7 @@ function refusedOf(partition: number, won: readonly Won[], offsets: number[], re
   });
 }
 
-export function setAsideWinner(partition: number, won: Won, reason: string): SetAside {
+function setAsideWinner(partition: number, won: Won, reason: string): SetAside {
   const { couponId, userId, slot, offset, key, at } = won;
   return { log: requestLog, partition, offset, couponId, userId, slot, key, at, reason, bytes: encodeWon(won) };
 }

@@ -1,5 +1,5 @@
 /** The fold as of the checkpoint, for a rebuild of the ledger: one repeatable-read transaction, holders in chunks. */
-import type { CouponId, RequestKey, UserId } from '../coupon.ts';
+import type { CouponId, Millis, RequestKey, UserId } from '../coupon.ts';
 import { requestLog } from '../entry.ts';
 import type { Snapshot } from '../ports.ts';
 import { type Counts, type Holder, noCounts, type SaleChange } from '../sale.ts';
@@ -7,25 +7,21 @@ import { type CheckpointRow, checkpointColumns, checkpointOf } from './commit.ts
 import type { Connections, Runner } from './connection.ts';
 import { chunkRows, saleChangeJson } from './reads.ts';
 
-/**
- * Holders of partition $1 before request $2: rows, and winners whose row was refused, unless the user has a row that
- * was there first.
- */
+/** Rows of partition $1 before request $2. */
+const rowsText = `from user_coupon u join coupon c on c.coupon_id = u.coupon_id and c.partition = $1 where u."offset" < $2`;
+
+/** Winners whose row was refused, unless the user has a row: that one was there first. */
+const refusedText = `
+  select distinct on (a.coupon_id, a.user_id) a.coupon_id, a.user_id, a.slot, a."offset", a.key, a.at
+  from set_aside a
+  where a.log = '${requestLog}' and a.partition = $1 and a.slot is not null and a."offset" < $2
+    and not exists (select ${rowsText} and u.coupon_id = a.coupon_id and u.user_id = a.user_id)
+  order by a.coupon_id, a.user_id, a."offset"`;
+
 const holdersText = `
-  select u.coupon_id, u.user_id, u.slot, u."offset", u.key, u.issued_at as at
-  from user_coupon u join coupon c on c.coupon_id = u.coupon_id
-  where c.partition = $1 and u."offset" < $2
+  select u.coupon_id, u.user_id, u.slot, u."offset", u.key, u.issued_at as at ${rowsText}
   union all
-  select * from (
-    select distinct on (a.coupon_id, a.user_id) a.coupon_id, a.user_id, a.slot, a."offset", a.key, a.at
-    from set_aside a
-    where a.log = '${requestLog}' and a.partition = $1 and a.slot is not null and a."offset" < $2
-      and not exists (
-        select from user_coupon u join coupon c on c.coupon_id = u.coupon_id and c.partition = $1
-        where u.coupon_id = a.coupon_id and u.user_id = a.user_id and u."offset" < $2
-      )
-    order by a.coupon_id, a.user_id, a."offset"
-  ) refused`;
+  select * from (${refusedText}) refused`;
 
 interface SaleRow extends Counts {
   couponId: CouponId;
@@ -33,14 +29,7 @@ interface SaleRow extends Counts {
   taken: number;
 }
 
-interface HolderRow {
-  coupon_id: CouponId;
-  user_id: UserId;
-  slot: number;
-  offset: number;
-  key: RequestKey;
-  at: number;
-}
+type HolderCells = [couponId: CouponId, userId: UserId, slot: number, offset: number, key: RequestKey, at: Millis];
 
 export const withSnapshot = <T>(
   connections: Connections,
@@ -72,13 +61,17 @@ export const withSnapshot = <T>(
 async function readSales(runner: Runner, partition: number, next: number): Promise<Snapshot['sales']> {
   const rows = await runner.rows<SaleRow>({
     text: `
-      with holder as (${holdersText}), taken as (
-        select coupon_id, count(*) as n from holder group by coupon_id
+      with taken as (
+        select coupon_id, sum(n)::bigint as n from (
+          select u.coupon_id, count(*) as n ${rowsText} group by 1
+          union all
+          select coupon_id, count(*) from (${refusedText}) refused group by 1
+        ) both_kinds group by 1
       ), sale as (
         select s.coupon_id, json_agg(${saleChangeJson} order by s."offset") as changes from sale_change s
         where s.partition = $1 and s."offset" < $2 group by s.coupon_id
       )
-      select s.coupon_id as "couponId", s.changes, coalesce(n, 0) as taken,
+      select s.coupon_id as "couponId", s.changes, coalesce(taken.n, 0) as taken,
         t.duplicated, t.closed, t.not_open, t.sold_out
       from sale s left join taken using (coupon_id) left join total t using (coupon_id)
       order by s.coupon_id`,
@@ -100,20 +93,20 @@ function holderChunks(runner: Runner, partition: number, next: number, sales: Se
       const cursor = `holders_${++cursors}`;
       await runner.rows({ text: `declare ${cursor} no scroll cursor for ${holdersText}`, values: [partition, next] });
       for (;;) {
-        const rows = await runner.rows<HolderRow>({ text: `fetch ${chunkRows} from ${cursor}` });
-        yield* byCoupon(rows.filter(row => sales.has(row.coupon_id)));
+        const rows = await runner.rows<HolderCells>({ text: `fetch ${chunkRows} from ${cursor}`, rowMode: 'array' });
+        yield* byCoupon(rows.filter(([couponId]) => sales.has(couponId)));
         if (rows.length < chunkRows) return;
       }
     },
   };
 }
 
-function byCoupon(rows: readonly HolderRow[]): Iterable<{ couponId: CouponId; holders: [UserId, Holder][] }> {
+function byCoupon(rows: readonly HolderCells[]): Iterable<{ couponId: CouponId; holders: [UserId, Holder][] }> {
   const chunks = new Map<CouponId, [UserId, Holder][]>();
-  for (const { coupon_id, user_id, slot, offset, key, at } of rows) {
-    const holders = chunks.get(coupon_id) ?? [];
-    if (holders.length === 0) chunks.set(coupon_id, holders);
-    holders.push([user_id, { slot, offset, key, at }]);
+  for (const [couponId, userId, slot, offset, key, at] of rows) {
+    const holders = chunks.get(couponId) ?? [];
+    if (holders.length === 0) chunks.set(couponId, holders);
+    holders.push([userId, { slot, offset, key, at }]);
   }
   return [...chunks].map(([couponId, holders]) => ({ couponId, holders }));
 }

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as wait } from 'node:timers/promises';
 import { changeDeadLetters, changeLog, type LogName, requestDeadLetters, requestLog } from '../../src/entry.ts';
-import { Alarm } from '../../src/errors.ts';
+import { Alarm, Unavailable } from '../../src/errors.ts';
 import type { EventLog, ReadBatch } from '../../src/ports.ts';
 
 export interface EventLogUnderTest {
@@ -235,7 +235,7 @@ export function eventLogConformance(name: string, make: () => Promise<EventLogUn
       });
       await within(patienceMs, all.promise, 'all partitions');
       assert.deepEqual(
-        [...held].sort(),
+        [...held].sort((a, b) => a - b),
         Array.from({ length: log.partitions }, (_, i) => i),
       );
       await log.commit('only', requestLog, 0, 1);
@@ -270,8 +270,13 @@ export function eventLogConformance(name: string, make: () => Promise<EventLogUn
       assert.equal(await append(log, ['goes on']), ends[0]);
     });
 
-    it('closes more than once', async () => {
+    it('closes more than once, and ends the reads that wait', async () => {
+      const end = await log.end(requestLog, 1);
+      const waiting = log.read(requestLog, 1, end, 10, patienceMs).catch((error: unknown) => error);
+      await Promise.race([waiting, wait(100)]);
       await log.close();
+      const ended = await within(5_000, waiting, 'the waiting read');
+      assert.ok(ended instanceof Unavailable || (ended as ReadBatch).entries.length === 0, String(ended));
       await log.close();
       assert.equal(log.reachable(), false);
       await assert.rejects(log.append(requestLog, 0, ['too late']));

@@ -1,8 +1,34 @@
 -- One batch of persist is one call: one round trip, and a process that stalls holds no lock. What runs in each call is
 -- plpgsql, whose plans are kept; plans of SQL functions are not.
 
--- Inserts winners' rows and counts them on their coupons; leaves out what conflicts and what has no coupon here.
--- Returns how many are new. Fails as a whole when the store refuses one row or would oversell.
+-- Inserts winners' rows that are all new, and counts them on their coupons; leaves out what has no coupon here. Fails
+-- as a whole when one is there already, when the store refuses one, or when it would oversell. Returns how many went in.
+-- ON CONFLICT would cost a third more, and in the normal course nothing conflicts.
+create function put_new_rows(
+  p_partition integer,
+  w_coupon text[], w_user text[], w_slot bigint[], w_offset bigint[], w_key text[], w_at bigint[]
+) returns integer language plpgsql as $$
+declare
+  inserted integer;
+begin
+  insert into user_coupon (coupon_id, slot, user_id, "offset", key, issued_at)
+  select c.coupon_id, w.slot::integer, w.user_id, w."offset", w.key, w.at
+  from unnest(w_coupon, w_user, w_slot, w_offset, w_key, w_at) as w (coupon_id, user_id, slot, "offset", key, at)
+  join coupon c on c.coupon_id = w.coupon_id and c.partition = p_partition;
+  get diagnostics inserted = row_count;
+  update coupon c
+  set issued = c.issued + s.n,
+    first_issued_at = least(c.first_issued_at, s.first_at),
+    last_issued_at = greatest(c.last_issued_at, s.last_at)
+  from (
+    select w.coupon_id, count(*)::integer as n, min(w.at) as first_at, max(w.at) as last_at
+    from unnest(w_coupon, w_at) as w (coupon_id, at) group by w.coupon_id
+  ) s
+  where c.coupon_id = s.coupon_id and c.partition = p_partition;
+  return inserted;
+end $$;
+
+-- The same for rows that may be there, or twice among them: what conflicts is left out, and what is new is counted.
 create function put_rows(
   p_partition integer,
   w_coupon text[], w_user text[], w_slot bigint[], w_offset bigint[], w_key text[], w_at bigint[]
@@ -198,8 +224,8 @@ begin
   return place;
 end $$;
 
--- The whole of a batch. Answers `moved` and the checkpoint that is there when it is not at p_expect. `p_careful`:
--- the batch was refused before, so find the rows to blame.
+-- The whole of a batch. Answers `moved` and the checkpoint that is there when it is not at p_expect. `p_careful`: the
+-- batch failed before, so leave out repeats and find the rows to blame.
 create function persist(
   p_partition integer, p_expect bigint,
   p_change_next bigint, p_change_hash text, p_next bigint, p_clock bigint, p_hash text,
@@ -231,7 +257,7 @@ begin
       select h.inserted, h.refused_offsets, h.refused_reasons into inserted, refused_offsets, refused_reasons
       from put_rows_by_halves(p_partition, w_coupon, w_user, w_slot, w_offset, w_key, w_at) h;
     else
-      inserted := put_rows(p_partition, w_coupon, w_user, w_slot, w_offset, w_key, w_at);
+      inserted := put_new_rows(p_partition, w_coupon, w_user, w_slot, w_offset, w_key, w_at);
     end if;
     restored := restore_rows(p_partition, w_offset);
     if inserted < cardinality(w_coupon) then

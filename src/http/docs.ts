@@ -1,0 +1,98 @@
+/** /openapi.json from the schemas that validate, and a page that shows it. */
+import swagger from '@fastify/swagger';
+import swaggerUi from '@fastify/swagger-ui';
+import type { FastifyInstance } from 'fastify';
+import type { AuthSettings } from './auth.ts';
+import {
+  AcceptedSchema,
+  couponPath,
+  keyHeader,
+  NoBody,
+  pathOf,
+  problemsOf,
+  TaskSchema,
+  text,
+  userHeader,
+} from './schemas.ts';
+
+/** What Swagger's page needs, and no other origin. */
+const policy =
+  "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; " +
+  "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/** Before the routes, so that it sees them. */
+export async function openApi(app: FastifyInstance, version: string, auth: AuthSettings): Promise<void> {
+  const scheme =
+    auth.kind === 'none'
+      ? ({ type: 'apiKey', in: 'header', name: 'X-User-Id' } as const)
+      : ({ type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } as const);
+  await app.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: {
+        title: 'dibs',
+        version,
+        description:
+          'Real-time first-come-first-served coupons. Every error is application/problem+json with a stable `code`.',
+        license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
+      },
+      tags: [
+        { name: 'user', description: 'For those who press the button' },
+        { name: 'operator', description: 'For those who run the sale' },
+      ],
+      components: { securitySchemes: { caller: scheme } },
+      security: [{ caller: [] }],
+    },
+  });
+  await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: policy });
+  app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
+}
+
+/** The routes that are served in front of fastify are declared here, so that the page knows them. */
+export function declareFront(app: FastifyInstance): void {
+  const inFront = async () => {
+    throw new Error('this route is served in front of fastify');
+  };
+  app.post(
+    '/coupons/:couponId/issue',
+    {
+      schema: {
+        tags: ['user'],
+        summary: 'Press the button',
+        description:
+          '202 comes only once the request is durable in the log. No body is needed. The same Idempotency-Key means the same request.',
+        params: couponPath,
+        headers: { ...keyHeader, properties: { ...keyHeader.properties, ...userHeader.properties } },
+        body: NoBody,
+        response: {
+          200: TaskSchema,
+          202: AcceptedSchema,
+          ...problemsOf(
+            ...(['UNAUTHENTICATED', 'FORBIDDEN', 'UNKNOWN_COUPON', 'INACTIVE_COUPON', 'DUPLICATED_COUPON'] as const),
+            ...(['BODY_TOO_LARGE', 'UNSUPPORTED_MEDIA_TYPE', 'TOO_MANY_REQUESTS', 'NOT_ACCEPTED'] as const),
+            ...(['OUTCOME_UNKNOWN', 'UNAVAILABLE'] as const),
+          ),
+        },
+      },
+    },
+    inFront,
+  );
+  app.get(
+    '/tasks/:taskId/events',
+    {
+      schema: {
+        tags: ['user'],
+        summary: 'Progress of a request as it happens, and how it ended',
+        description:
+          'Server-sent events: `progress` with {state, ahead}, then one `outcome` with the task; then the stream ends. `Last-Event-ID` is honoured.',
+        produces: ['text/event-stream'],
+        params: pathOf({ taskId: text('As the 202 gave it.') }),
+        response: {
+          200: { description: 'The stream.', content: { 'text/event-stream': { schema: text('Events.') } } },
+          ...problemsOf('UNKNOWN_TASK', 'NOT_ACCEPTABLE', 'TOO_MANY_REQUESTS', 'UNAVAILABLE'),
+        },
+      },
+    },
+    inFront,
+  );
+}

@@ -1,0 +1,302 @@
+/**
+ * The HTTP side: bare node:http in front for the button and the streams, fastify behind it for everything else, and
+ * one mechanism for both of errors, who is asking, rates and metrics.
+ */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo, Socket } from 'node:net';
+import Fastify, { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import type { CouponId } from '../coupon.ts';
+import { messageOf } from '../errors.ts';
+import type { Host } from '../host.ts';
+import type { Hub } from '../hub.ts';
+import type { FrontDoor } from '../issue.ts';
+import { bodyBytesMax, drainMsMax } from '../limits.ts';
+import type { Log } from '../metrics.ts';
+import type { Operator } from '../operator.ts';
+import type { CouponStore } from '../ports.ts';
+import type { StageLag } from '../stage.ts';
+import type { StatusReader } from '../status.ts';
+import type { Sealer } from '../task.ts';
+import { createAccess } from './access.ts';
+import { adminRoutes, lagRoute } from './admin.ts';
+import { type AuthSettings, createAuth } from './auth.ts';
+import { couponRoutes } from './coupons.ts';
+import { createCors } from './cors.ts';
+import { declareFront, openApi } from './docs.ts';
+import { healthRoutes } from './health.ts';
+import { IssueRoute } from './issue.ts';
+import {
+  closeIdleMs,
+  connectionCheckMs,
+  headBytesMax,
+  headersMsMax,
+  keepAliveMs,
+  paramLengthMax,
+  requestMsMax,
+} from './limits.ts';
+import { meRoutes } from './me.ts';
+import { pageRoute } from './page.ts';
+import { type Problem, problem, problemOf, replyOf, unavailable } from './problem.ts';
+import type { Prometheus } from './prometheus.ts';
+import { parseQuery } from './query.ts';
+import { createRates } from './rate.ts';
+import { Replies } from './replies.ts';
+import { Routes } from './routes.ts';
+import { Streams } from './sse.ts';
+import { taskRoutes } from './tasks.ts';
+
+export interface HttpSettings {
+  host: string;
+  /** 0 picks a free one. */
+  port: number;
+  auth: AuthSettings;
+  /** False: this process only tells how it is, and takes no calls of users or operators. */
+  api?: boolean | undefined;
+  /** Requests for coupons a second; no limit when absent or 0. */
+  ratePerUser?: number | undefined;
+  ratePerAddress?: number | undefined;
+  /** A page of this origin (`*`: any) may call; none when absent. */
+  corsOrigin?: string | undefined;
+  /** Shown in /openapi.json. */
+  version?: string | undefined;
+}
+
+export interface HttpTools {
+  door: FrontDoor;
+  status: StatusReader;
+  hub: Hub;
+  sealer: Sealer;
+  operator: Operator;
+  store: Pick<CouponStore, 'coupons' | 'stats' | 'setAside' | 'userCoupons' | 'redeem'>;
+  /** Of the log. */
+  partitions: number;
+  host: Host;
+  metrics: Prometheus;
+  say: Log;
+  settings: HttpSettings;
+  lags(): StageLag[];
+  ready(): { ok: boolean; why?: string };
+  verify(couponId?: CouponId): Promise<unknown>;
+}
+
+export interface Listening {
+  host: string;
+  port: number;
+  url: string;
+}
+
+export interface Http {
+  /** Listens. May be called twice. */
+  start(): Promise<Listening>;
+  /** Ends streams, answers what was taken in, closes. May be called twice. */
+  stop(): Promise<void>;
+  /** 0 until it listens. */
+  readonly port: number;
+}
+
+export async function createHttp(tools: HttpTools): Promise<Http> {
+  const { settings, say } = tools;
+  const front = createFront(tools);
+  let server: Server | undefined;
+  const app = Fastify({
+    // Request logs cost more than half of what a route may; metrics count instead.
+    logger: false,
+    bodyLimit: bodyBytesMax,
+    return503OnClosing: false,
+    routerOptions: { maxParamLength: paramLengthMax, querystringParser: parseQuery },
+    ajv: { customOptions: { coerceTypes: false, removeAdditional: false, allErrors: false, useDefaults: true } },
+    frameworkErrors: (error, request, reply) => sendError(error, request, reply, say),
+    clientErrorHandler: refuseUnreadable,
+    serverFactory: handler => {
+      server = createServer(nodeOptions, front.listener(handler));
+      return server;
+    },
+  });
+  const routes = new Routes(app);
+  await openApi(app, settings.version ?? '0', settings.auth);
+  addHooks(app, front.cors.headers, say, routes);
+  addRoutes(app, tools, front.auth);
+  if (settings.api !== false) await pageRoute(app);
+  await app.ready();
+  tools.metrics.watch({
+    lags: tools.lags,
+    streamsOpen: () => front.streams.open,
+    pending: () => tools.door.pending,
+  });
+  return lifeOf(app, server as unknown as Server, front, settings);
+}
+
+const nodeOptions = {
+  headersTimeout: headersMsMax,
+  requestTimeout: requestMsMax,
+  connectionsCheckingInterval: connectionCheckMs,
+  keepAliveTimeout: keepAliveMs,
+  maxHeaderSize: headBytesMax,
+} as const;
+
+type Handler = (req: IncomingMessage, res: ServerResponse) => void;
+type Front = ReturnType<typeof createFront>;
+
+/** What is served in front of fastify, and how both share what they share. */
+function createFront(tools: HttpTools) {
+  const { settings, host, say } = tools;
+  const auth = createAuth(settings.auth, host);
+  const cors = createCors(settings.corsOrigin);
+  const replies = new Replies(say);
+  const rates = createRates(settings, host);
+  const shared = { ...tools, auth, rates, replies, headers: cors.headers };
+  const issue = new IssueRoute(shared);
+  const streams = new Streams(shared);
+  const stopping = replyOf({ ...unavailable, detail: 'this server is stopping', headers: ['connection', 'close'] });
+  const api = settings.api !== false;
+  let isStopping = false;
+  return {
+    auth,
+    cors,
+    replies,
+    streams,
+    stop() {
+      isStopping = true;
+      streams.stop();
+      replies.flushNow();
+    },
+    listener:
+      (handler: Handler): Handler =>
+      (req, res) => {
+        if (isStopping) return replies.send(res, stopping);
+        if (!api) return handler(req, res);
+        const { method } = req;
+        const url = req.url as string;
+        if (method === 'POST') {
+          const couponId = between(url, '/coupons/', '/issue');
+          if (couponId !== undefined) return issue.serve(req, res, couponId);
+        } else if (method === 'GET' || method === 'HEAD') {
+          const taskId = between(url, '/tasks/', '/events');
+          if (taskId !== undefined) return streams.serve(req, res, taskId);
+        } else if (method === 'OPTIONS' && cors.preflight) return replies.send(res, cors.preflight);
+        handler(req, res);
+      },
+  };
+}
+
+/** The one path segment between both, if the path is that. A query is ignored. */
+function between(url: string, head: string, tail: string): string | undefined {
+  if (!url.startsWith(head)) return undefined;
+  let end = url.length;
+  if (!url.endsWith(tail)) {
+    end = url.indexOf('?');
+    if (end < 0 || !url.startsWith(tail, end - tail.length)) return undefined;
+  }
+  end -= tail.length;
+  if (end < head.length) return undefined;
+  const segment = url.slice(head.length, end);
+  return segment.includes('/') || segment.includes('?') ? undefined : segment;
+}
+
+function addHooks(app: FastifyInstance, headers: readonly string[], say: Log, routes: Routes): void {
+  app.addHook('onRequest', async (_request, reply) => {
+    reply.header('x-content-type-options', 'nosniff');
+    for (let i = 0; i < headers.length; i += 2) reply.header(headers[i] as string, headers[i + 1]);
+  });
+  // Where no body is needed none may be there.
+  app.addHook('preValidation', async request => {
+    if (request.body === undefined && request.method === 'POST') request.body = {};
+  });
+  app.removeAllContentTypeParsers();
+  const parse = app.getDefaultJsonParser('error', 'error');
+  app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
+    if (body === '') done(null, undefined);
+    else parse(request, body as string, done);
+  });
+  app.setErrorHandler((error: FastifyError, request, reply) => sendError(error, request, reply, say));
+  app.setNotFoundHandler((request, reply) => {
+    const allow = routes.methodsOf(request.url);
+    const here = `${request.method} ${request.url.split('?', 1)[0]?.slice(0, 200)}`;
+    const missing =
+      allow.length === 0
+        ? problem('NOT_FOUND', `there is no ${here}`)
+        : problem('METHOD_NOT_ALLOWED', `there is no ${here}`, { headers: ['allow', allow.join(', ')] });
+    sendProblem(reply, missing);
+  });
+}
+
+function addRoutes(app: FastifyInstance, tools: HttpTools, auth: Front['auth']): void {
+  const shared = { ...tools, access: createAccess(auth) };
+  healthRoutes(app, shared);
+  lagRoute(app, shared);
+  if (tools.settings.api === false) return;
+  declareFront(app);
+  taskRoutes(app, shared);
+  meRoutes(app, shared);
+  couponRoutes(app, shared);
+  adminRoutes(app, shared);
+}
+
+function sendError(error: FastifyError, request: FastifyRequest, reply: FastifyReply, say: Log): void {
+  const known = problemOf(error);
+  if (!known) {
+    // The route's pattern, not its address: an id may be a capability.
+    const route = `${request.method} ${request.routeOptions?.url ?? '?'}`;
+    say('error', `${route} failed: ${messageOf(error)}`, { stack: error.stack });
+  }
+  sendProblem(reply, known ?? problem('INTERNAL', 'the operator finds the reason in the log'));
+}
+
+function sendProblem(reply: FastifyReply, of: Problem): void {
+  const { status, headers, body } = replyOf(of);
+  reply.code(status);
+  for (let i = 0; i < headers.length; i += 2) reply.header(headers[i] as string, headers[i + 1]);
+  reply.send(body);
+}
+
+/** What is no HTTP, or came too slowly or too large: the connection ends after the answer. */
+function refuseUnreadable(error: Error & { code?: string }, socket: Socket): void {
+  if (!socket.writable || error.code === 'ECONNRESET' || socket.bytesWritten > 0) {
+    socket.destroy();
+    return;
+  }
+  const tooLarge = error.code === 'HPE_HEADER_OVERFLOW';
+  const of = tooLarge
+    ? problem('HEADERS_TOO_LARGE', `the request's line and headers may have at most ${headBytesMax} bytes`)
+    : problem('MALFORMED_REQUEST', 'this is not an HTTP request, or it came too slowly');
+  const { status, headers, body } = replyOf(of);
+  const lines = [`HTTP/1.1 ${status} ${tooLarge ? 'Request Header Fields Too Large' : 'Bad Request'}`];
+  for (let i = 0; i < headers.length; i += 2) lines.push(`${headers[i]}: ${headers[i + 1]}`);
+  lines.push('connection: close', '', '');
+  socket.end(Buffer.concat([Buffer.from(lines.join('\r\n'), 'latin1'), body as Buffer]));
+}
+
+function lifeOf(app: FastifyInstance, server: Server, front: Front, settings: HttpSettings): Http {
+  const { host, port } = settings;
+  let started: Promise<Listening> | undefined;
+  let stopped: Promise<void> | undefined;
+  const portNow = () => (server.address() as AddressInfo | null)?.port ?? 0;
+  const stop = async () => {
+    front.stop();
+    // Closing hangs on connections that are kept for a next request; those with a request get their answer.
+    const idle = setInterval(() => server.closeIdleConnections(), closeIdleMs);
+    const late = setTimeout(() => server.closeAllConnections(), drainMsMax);
+    try {
+      await app.close();
+    } finally {
+      clearInterval(idle);
+      clearTimeout(late);
+    }
+  };
+  return {
+    start() {
+      started ??= app.listen({ host, port }).then(() => {
+        const name = host.includes(':') ? `[${host}]` : host;
+        return { host, port: portNow(), url: `http://${name}:${portNow()}` };
+      });
+      return started;
+    },
+    stop() {
+      stopped ??= stop();
+      return stopped;
+    },
+    get port() {
+      return portNow();
+    },
+  };
+}

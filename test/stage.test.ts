@@ -1,0 +1,395 @@
+import assert from 'node:assert/strict';
+import { suite, test } from 'node:test';
+import { requestLog } from '../src/entry.ts';
+import { Alarm, Unavailable } from '../src/errors.ts';
+import { groupCommitMs, idleTickMs, retryMsMax, retryMsMin } from '../src/limits.ts';
+import { noMetrics } from '../src/metrics.ts';
+import { backoffMs } from '../src/retry.ts';
+import { type Batch, defineStage, done, PartitionLoop, runStage, type Stage, type Verdict } from '../src/stage.ts';
+import { fakeHost } from './support/fake-host.ts';
+import { LogDouble } from './support/log-double.ts';
+
+function setUp(stage: Partial<Stage> = {}, entries = 0) {
+  const host = fakeHost();
+  const log = new LogDouble(host);
+  const said: string[] = [];
+  const batches: Batch[] = [];
+  const begins: number[] = [];
+  const tools = { log, host, metrics: noMetrics, say: (level: string, m: string) => said.push(`${level} ${m}`) };
+  const whole: Stage = {
+    name: 'test',
+    log: requestLog,
+    batchMax: 4,
+    gatherMs: 0,
+    async begin(partition) {
+      begins.push(partition);
+      return 0;
+    },
+    async handle(batch) {
+      batches.push(batch);
+      return done;
+    },
+    ...stage,
+  };
+  log.put(
+    requestLog,
+    0,
+    Array.from({ length: entries }, (_, i) => `e${i}`),
+  );
+  const loop = new PartitionLoop(whole, 0, tools);
+  return { host, log, said, batches, begins, tools, stage: whole, loop };
+}
+
+const textsOf = (batch: Batch | undefined) => batch?.entries.map(entry => entry.text);
+
+suite('one partition, step by step', () => {
+  test('begins at the place of the truth, once, and hands over batches in order', async () => {
+    const { loop, batches, begins } = setUp({}, 6);
+    assert.equal(await loop.step(0), true);
+    assert.equal(await loop.step(0), true);
+    assert.equal(await loop.step(0), false);
+    assert.deepEqual(batches.map(textsOf), [
+      ['e0', 'e1', 'e2', 'e3'],
+      ['e4', 'e5'],
+    ]);
+    assert.deepEqual(
+      batches.map(({ partition, from, next, end }) => [partition, from, next, end]),
+      [
+        [0, 0, 4, 6],
+        [0, 4, 6, 6],
+      ],
+    );
+    assert.deepEqual(begins, [0]);
+  });
+  test('goes back to where the handler says, without asking for the place again', async () => {
+    let sentBack = false;
+    const { loop, begins } = setUp(
+      {
+        async handle({ from }): Promise<Verdict> {
+          if (from === 0 || sentBack) return done;
+          sentBack = true;
+          return { kind: 'go_back', to: 2 };
+        },
+      },
+      8,
+    );
+    await loop.step(0);
+    await loop.step(0);
+    assert.equal(loop.place, 2);
+    await loop.step(0);
+    assert.equal(loop.place, 6);
+    assert.deepEqual(begins, [0]);
+  });
+  test('an error is thrown on, and the next step begins from the truth', async () => {
+    let fail = true;
+    const { loop, begins, batches, stage } = setUp({}, 2);
+    const { handle } = stage;
+    stage.handle = async batch => {
+      if (fail) throw new Unavailable('redis is away');
+      return handle(batch);
+    };
+    await assert.rejects(loop.step(0), /redis is away/);
+    assert.equal(loop.lag().state, 'retrying');
+    assert.equal(loop.lag().error, 'redis is away');
+    fail = false;
+    await loop.step(0);
+    assert.deepEqual(begins, [0, 0]);
+    assert.deepEqual(batches.map(textsOf), [['e0', 'e1']]);
+    assert.deepEqual([loop.lag().state, loop.lag().error], ['running', undefined]);
+  });
+  test('an error is over when there is nothing to read', async () => {
+    let fails = 1;
+    const { loop } = setUp({
+      async begin() {
+        if (fails-- > 0) throw new Unavailable('away');
+        return 0;
+      },
+    });
+    await assert.rejects(loop.step(0));
+    await loop.step(0);
+    assert.deepEqual([loop.lag().state, loop.lag().error], ['running', undefined]);
+  });
+  test('an alarm by verdict stops it for good, and its reason stays in the report', async () => {
+    const { loop, said } = setUp({ handle: async () => ({ kind: 'alarm', why: 'a hole' }) }, 2);
+    await loop.step(0);
+    assert.deepEqual([loop.lag().state, loop.lag().error], ['stopped', 'a hole']);
+    assert.deepEqual(said, ['error ALARM: test stopped: a hole']);
+    assert.equal(await loop.step(0), false);
+  });
+  test('an alarm that is thrown stops it too, and is not retried', async () => {
+    const { loop, log } = setUp({
+      async begin() {
+        throw new Alarm('another log');
+      },
+    });
+    assert.equal(await loop.step(0), false);
+    assert.deepEqual([loop.lag().state, loop.lag().error], ['stopped', 'another log']);
+    assert.equal(log.reads, 0);
+  });
+  test('a log that was cut stops it', async () => {
+    const { loop } = setUp({ begin: async () => 9 }, 3);
+    await loop.step(0);
+    assert.equal(loop.lag().state, 'stopped');
+    assert.match(loop.lag().error ?? '', /it was cut/);
+  });
+  test('idle is asked about once a second, only when there is nothing to read, and may go back', async () => {
+    const asked: number[] = [];
+    const { loop, host } = setUp(
+      {
+        async idle(_, next) {
+          asked.push(next);
+          return asked.length === 2 ? { kind: 'go_back', to: 1 } : done;
+        },
+      },
+      3,
+    );
+    await loop.step(0);
+    assert.deepEqual(asked, []);
+    await loop.step(0);
+    await loop.step(0);
+    assert.deepEqual(asked, [3]);
+    host.time += idleTickMs;
+    await loop.step(0);
+    assert.deepEqual(asked, [3, 3]);
+    assert.equal(loop.place, 1);
+  });
+  test('places that hold no entry are passed over, and a batch still begins where the last one ended', async () => {
+    const { loop, log, batches, stage } = setUp({}, 6);
+    // As with Kafka's control records: offsets 2 and 3, and 5, are not given to readers.
+    const hidden = new Set([2, 3, 5]);
+    const read = log.read.bind(log);
+    log.read = async (...args) => {
+      const batch = await read(...args);
+      return { ...batch, entries: batch.entries.filter(entry => !hidden.has(entry.offset)) };
+    };
+    stage.batchMax = 2;
+    for (let i = 0; i < 5; i++) await loop.step(0);
+    assert.deepEqual(
+      batches.map(({ from, next, entries }) => [from, next, entries.map(e => e.offset)]),
+      [
+        [0, 2, [0, 1]],
+        [2, 5, [4]],
+      ],
+    );
+    assert.equal(loop.lag().lagEntries, 0);
+  });
+  test("notes its place in the log's own books, at most once a second", async () => {
+    const { loop, log, host } = setUp({}, 12);
+    await loop.step(0);
+    await loop.step(0);
+    host.time += groupCommitMs;
+    await loop.step(0);
+    assert.deepEqual(log.commits, [
+      { group: 'test', partition: 0, next: 4 },
+      { group: 'test', partition: 0, next: 12 },
+    ]);
+  });
+});
+
+suite('lag', () => {
+  test('entries to come and the age of the oldest that is not handled', async () => {
+    const { loop, host } = setUp({}, 6);
+    assert.deepEqual([loop.lag().lagEntries, loop.lag().lagMs], [0, 0]);
+    await loop.step(0);
+    host.time += 700;
+    assert.deepEqual([loop.lag().next, loop.lag().end, loop.lag().lagEntries, loop.lag().lagMs], [4, 6, 2, 700]);
+    await loop.step(0);
+    assert.deepEqual([loop.lag().lagEntries, loop.lag().lagMs], [0, 0]);
+  });
+  test('while it retries the report keeps the last place: the whole log is not behind', async () => {
+    const { loop, stage, log } = setUp({}, 4);
+    await loop.step(0);
+    log.put(requestLog, 0, ['e4']);
+    stage.begin = async () => 4;
+    stage.handle = async () => {
+      throw new Unavailable('away');
+    };
+    await assert.rejects(loop.step(0));
+    assert.deepEqual([loop.lag().next, loop.lag().lagEntries, loop.lag().state], [4, 1, 'retrying']);
+  });
+});
+
+suite('the loop', () => {
+  test('retries with growing, bounded pauses, and does not spin', async () => {
+    const abort = new AbortController();
+    let tries = 0;
+    const { loop, host, said } = setUp(
+      {
+        async handle() {
+          if (++tries === 40) abort.abort();
+          throw new Unavailable('away');
+        },
+      },
+      1,
+    );
+    await loop.run(abort.signal);
+    assert.equal(tries, 40);
+    assert.equal(host.waits.length, 39);
+    assert.ok((host.waits[0] as number) >= retryMsMin / 2 && (host.waits[0] as number) <= retryMsMin);
+    assert.ok(host.waits.every(ms => ms <= retryMsMax));
+    assert.ok(host.waits.slice(-20).every(ms => ms >= retryMsMax / 2));
+    // It says so once to people, and goes on for ever.
+    assert.equal(said.filter(line => line.startsWith('warn')).length, 1);
+  });
+  test('the pause starts small again after a success', async () => {
+    const abort = new AbortController();
+    const outcomes = ['fail', 'fail', 'fail', 'fail', 'fail', 'ok', 'fail', 'stop'];
+    const { loop, host } = setUp(
+      {
+        async handle() {
+          const outcome = outcomes.shift();
+          if (outcome === 'stop') abort.abort();
+          if (outcome === 'fail') throw new Unavailable('away');
+          return { kind: 'go_back', to: 0 };
+        },
+      },
+      1,
+    );
+    await loop.run(abort.signal);
+    assert.ok((host.waits[5] as number) <= retryMsMin);
+  });
+  test('a handler that only ever goes back does not spin', async () => {
+    const abort = new AbortController();
+    let tries = 0;
+    const { loop, host } = setUp(
+      {
+        async handle() {
+          if (++tries === 30) abort.abort();
+          return { kind: 'go_back', to: 0 };
+        },
+      },
+      1,
+    );
+    await loop.run(abort.signal);
+    assert.ok(host.waits.length >= 27);
+    assert.ok(Math.max(...host.waits) >= retryMsMax / 2);
+  });
+  test('going back once costs no pause', async () => {
+    const abort = new AbortController();
+    const verdicts: Verdict[] = [{ kind: 'go_back', to: 0 }, done];
+    const { loop, host } = setUp(
+      {
+        async handle() {
+          const verdict = verdicts.shift() as Verdict;
+          if (verdicts.length === 0) abort.abort();
+          return verdict;
+        },
+      },
+      1,
+    );
+    await loop.run(abort.signal);
+    assert.deepEqual(host.waits, []);
+  });
+  test('ends when it is stopped by an alarm', async () => {
+    const { loop } = setUp({ handle: async () => ({ kind: 'alarm', why: 'x' }) }, 1);
+    await loop.run(new AbortController().signal);
+    assert.equal(loop.lag().state, 'stopped');
+  });
+  test('gathers when it has caught up, not while it is behind, if the stage asks for it', async () => {
+    const abort = new AbortController();
+    const { loop, host, batches } = setUp({ gatherMs: 250 }, 12);
+    host.delay = async ms => {
+      host.waits.push(ms);
+      abort.abort();
+    };
+    await loop.run(abort.signal);
+    assert.deepEqual([host.waits, batches.length], [[250], 3]);
+  });
+});
+
+test('back-off: about retryMsMin at first, doubled each time, never above retryMsMax', () => {
+  const host = fakeHost();
+  for (let attempt = 1; attempt < 100; attempt++) {
+    const full = Math.min(retryMsMax, retryMsMin * 2 ** (attempt - 1));
+    const ms = backoffMs(attempt, host);
+    assert.ok(ms >= full / 2 && ms <= full, `attempt ${attempt}: ${ms}`);
+  }
+});
+
+suite('runStage', () => {
+  const reached = () => Promise.withResolvers<void>();
+  test('reads what its group gives it, and stops after what is under way', async () => {
+    const [entered, leave] = [reached(), reached()];
+    let handled = false;
+    const { tools, stage, log } = setUp({
+      async handle() {
+        entered.resolve();
+        await leave.promise;
+        handled = true;
+        return done;
+      },
+    });
+    const running = await runStage(stage, tools);
+    log.put(requestLog, 0, ['late']);
+    await entered.promise;
+    let stopped = false;
+    const stopping = running.stop().then(() => {
+      stopped = true;
+    });
+    await Promise.resolve();
+    assert.equal(stopped, false);
+    leave.resolve();
+    await stopping;
+    assert.equal(handled, true);
+    assert.equal(log.on, undefined);
+    await running.stop();
+  });
+  test('stops at once while it waits for entries', async () => {
+    const { tools, stage } = setUp();
+    const running = await runStage(stage, tools);
+    await running.stop();
+  });
+  test('a partition that was taken away is not read any more, one that is given twice is read once', async () => {
+    const seen = [reached(), reached()];
+    const { tools, stage, log, batches } = setUp({
+      async handle(batch) {
+        batches.push(batch);
+        seen[batches.length - 1]?.resolve();
+        return done;
+      },
+    });
+    const running = await runStage(stage, tools);
+    log.on?.assigned(0);
+    log.put(requestLog, 0, ['one']);
+    await seen[0]?.promise;
+    log.on?.revoked(0);
+    assert.deepEqual(running.lag(), []);
+    log.on?.revoked(0);
+    log.put(requestLog, 0, ['two']);
+    await running.stop();
+    assert.deepEqual(batches.map(textsOf), [['one']]);
+  });
+});
+
+suite('defineStage', () => {
+  test('keeps its own place in the store, after the handler, and goes on from it', async () => {
+    const places = new Map<string, number>();
+    const order: string[] = [];
+    const store = {
+      place: async (name: string, partition: number) => places.get(`${name} ${partition}`) ?? 0,
+      async savePlace(name: string, partition: number, next: number) {
+        order.push(`place ${next}`);
+        places.set(`${name} ${partition}`, next);
+      },
+    };
+    const define = defineStage({
+      name: 'mail',
+      log: requestLog,
+      batchMax: 2,
+      async handle(batch) {
+        order.push(`handled ${batch.from}`);
+        if (batch.from === 2 && order.filter(o => o === 'handled 2').length === 1) throw new Error('mail server away');
+      },
+    });
+    const { tools } = setUp({}, 0);
+    tools.log.put(requestLog, 0, ['a', 'b', 'c', 'd']);
+    const loop = new PartitionLoop(define({ store }), 0, tools);
+    await loop.step(0);
+    await assert.rejects(loop.step(0), /mail server away/);
+    await loop.step(0);
+    assert.deepEqual(order, ['handled 0', 'place 2', 'handled 2', 'handled 2', 'place 4']);
+    const again = new PartitionLoop(define({ store }), 0, tools);
+    assert.equal(await again.step(0), false);
+    assert.equal(again.place, 4);
+  });
+});
