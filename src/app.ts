@@ -14,7 +14,7 @@ import { drainMsMax } from './limits.ts';
 import type { Log, Metrics } from './metrics.ts';
 import { Operator } from './operator.ts';
 import { persistStage } from './persist.ts';
-import type { CouponStore, EventLog, LedgerReader, OutcomeBoard } from './ports.ts';
+import type { CouponStore, EventLog, LedgerReader, OutcomeBoard, StockLedger } from './ports.ts';
 import { reserveStage } from './reserve.ts';
 import { type RunningStage, runStage, type Stage, type StageLag, type StageTools } from './stage.ts';
 import { statsStage } from './stats.ts';
@@ -35,9 +35,18 @@ interface Ground {
   stop(): Promise<void>;
 }
 
+export interface Ports {
+  log: EventLog;
+  ledger: StockLedger;
+  store: CouponStore;
+  board: OutcomeBoard;
+}
+
 export interface Options {
   /** Consumers of the user's own, made by `defineStage`. */
   stages?: ((tools: StageTools) => Stage)[];
+  /** Puts something around the cluster's ports, once, from outside: traces, or faults in a test. */
+  wrap?: (ports: Ports) => Ports;
 }
 
 export interface App {
@@ -73,7 +82,16 @@ export async function start(config: Config, options: Options = {}): Promise<App>
     },
   };
   const secret = config.secret ?? keptSecret(config.data);
-  const ground = config.profile === 'embedded' ? await groundEmbedded(around) : await groundCluster(around);
+  const ground = config.profile === 'embedded' ? await groundEmbedded(around) : await groundCluster(around, options);
+  /** What was started, to be stopped in reverse. */
+  const stops: (() => Promise<void>)[] = [ground.stop];
+  let stopping: Promise<void> | undefined;
+  const stop = () => {
+    stopping ??= (async () => {
+      for (const one of stops.reverse()) await one();
+    })();
+    return stopping;
+  };
   try {
     const { log, ledger, store, board } = ground;
     const sealer = createSealer(secret, log.identity, host.randomBytes);
@@ -83,49 +101,33 @@ export async function start(config: Config, options: Options = {}): Promise<App>
     const status = new StatusReader(tools);
     const hub = new Hub({ status, board, host, say });
     const operator = new Operator({ ...tools, door });
-    const api = config.roles.includes('api');
-    if (api) await hub.start();
-    const running = await runStages(ground, options, around);
+    stops.push(() => hub.stop());
+    if (config.roles.includes('api')) await hub.start();
+    const running: RunningStage[] = [];
+    stops.push(async () => void (await Promise.all(running.map(stage => stage.stop()))));
+    for (const stage of stagesOf(ground, options, config)) running.push(await runStage(stage, tools));
+    stops.push(() => drained(door, host));
     const lags = () => [...ground.lags(), ...running.flatMap(stage => stage.lag())];
     const { createHttp } = await import('./http/server.ts');
     const http = await createHttp({
       ...{ door, status, hub, sealer, operator, store, ledger, host, metrics, say, lags },
       partitions: log.partitions,
-      settings: { ...config, api },
+      settings: { ...config, api: config.roles.includes('api') },
       ready: () => readiness(log, lags(), lost),
       verify: (couponId?: CouponId) => verify({ log, store, now: host.now(), ...(couponId ? { couponId } : {}) }),
     });
+    stops.push(() => http.stop());
     const { url } = await http.start();
-    let stopping: Promise<void> | undefined;
-    return {
-      url,
-      stop() {
-        stopping ??= (async () => {
-          await http.stop();
-          await drained(door, host);
-          door.stop();
-          await hub.stop();
-          for (const stage of running) await stage.stop();
-          await ground.stop();
-        })();
-        return stopping;
-      },
-    };
+    return { url, stop };
   } catch (error) {
-    await ground.stop();
+    await stop();
     throw error;
   }
 }
 
-async function runStages(
-  ground: Ground,
-  { stages = [] }: Options,
-  { config, host, metrics, say }: Surroundings,
-): Promise<RunningStage[]> {
-  const { log, store } = ground;
-  const own = config.roles.includes('stats') ? [statsStage(store), ...stages] : stages;
-  const all = [...ground.stages, ...own.map(make => make({ store }))];
-  return Promise.all(all.map(stage => runStage(stage, { log, host, metrics, say })));
+function stagesOf({ stages: own, store }: Ground, { stages: users = [] }: Options, { roles }: Config): Stage[] {
+  const made = roles.includes('stats') ? [statsStage(store), ...users] : users;
+  return [...own, ...made.map(make => make({ store }))];
 }
 
 function readiness(log: EventLog, lags: StageLag[], lost: string | undefined): { ok: boolean; why?: string } {
@@ -139,6 +141,7 @@ function readiness(log: EventLog, lags: StageLag[], lost: string | undefined): {
 async function drained(door: FrontDoor, host: Host): Promise<void> {
   const until = host.now() + drainMsMax;
   while (door.pending > 0 && host.now() < until) await host.delay(10);
+  door.stop();
 }
 
 async function groundEmbedded({ config, host, metrics, say, lost }: Surroundings): Promise<Ground> {
@@ -149,7 +152,7 @@ async function groundEmbedded({ config, host, metrics, say, lost }: Surroundings
   return { ...embedded, stages: [] };
 }
 
-async function groundCluster({ config, host, metrics, say }: Surroundings): Promise<Ground> {
+async function groundCluster({ config, host, metrics, say }: Surroundings, { wrap }: Options): Promise<Ground> {
   const { createKafkaLog } = await import('./kafka/log.ts');
   const { createRedisLedger } = await import('./redis/ledger.ts');
   const { createRedisBoard } = await import('./redis/board.ts');
@@ -169,11 +172,13 @@ async function groundCluster({ config, host, metrics, say }: Surroundings): Prom
     const brokers = config.kafkaBrokers;
     const log = await createKafkaLog({ brokers, topicPrefix, partitions, replication, minInsync, host, log: say });
     closers.push(log);
-    const tools = { log, ledger, store, board, host, metrics, say };
+    const ports: Ports = { log, ledger, store, board };
+    const wrapped = wrap?.(ports) ?? ports;
+    const tools = { ...wrapped, host, metrics, say };
     const stages: Stage[] = [];
     if (roles.includes('reserve')) stages.push(reserveStage(tools));
     if (roles.includes('persist')) stages.push(persistStage(tools));
-    return { log, ledger, store, board, stages, lags: () => [], stop };
+    return { ...wrapped, stages, lags: () => [], stop };
   } catch (error) {
     await stop();
     throw error;

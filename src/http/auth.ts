@@ -82,7 +82,19 @@ function verifier({ secret, jwksUrl, issuer, audience }: Extract<AuthSettings, {
 }
 
 /** With a key set only these: its keys are public, so a symmetric algorithm would let anyone sign. */
-const asymmetric = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA', 'Ed25519'];
+const asymmetric = [
+  'RS256',
+  'RS384',
+  'RS512',
+  'PS256',
+  'PS384',
+  'PS512',
+  'ES256',
+  'ES384',
+  'ES512',
+  'EdDSA',
+  'Ed25519',
+];
 
 class Tokens {
   /** By hash, oldest use first. */

@@ -244,8 +244,7 @@ export function couponJson({ row, stock, reserved, issued, remaining, state }: C
   };
 }
 
-const sumOf = ({ duplicated, closed, not_open, sold_out }: Counts): number =>
-  duplicated + closed + not_open + sold_out;
+const sumOf = ({ duplicated, closed, not_open, sold_out }: Counts): number => duplicated + closed + not_open + sold_out;
 
 /** The series holds totals; a second's own is what they grew by. */
 export function statsJson(couponId: CouponId, stats: SaleStats, now: Millis): object {

@@ -247,7 +247,9 @@ function contentFault(text: string): Problem | undefined {
   }
   if (typeof body !== 'object' || body === null || Array.isArray(body)) return malformed('body must be object');
   const [field] = Object.keys(body);
-  return field === undefined ? undefined : malformed(`body has the unknown field ${JSON.stringify(field.slice(0, 64))}`);
+  return field === undefined
+    ? undefined
+    : malformed(`body has the unknown field ${JSON.stringify(field.slice(0, 64))}`);
 }
 
 /** Calls back once, with the text or what is wrong; not at all when the client goes away. */

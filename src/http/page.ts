@@ -10,7 +10,7 @@ export async function pageRoute(app: FastifyInstance): Promise<void> {
     `script-src '${sourceHash(html, 'script')}'`,
     `style-src '${sourceHash(html, 'style')}'`,
     "connect-src 'self'",
-    "img-src data:",
+    'img-src data:',
     "base-uri 'none'",
     "form-action 'none'",
     "frame-ancestors 'none'",

@@ -51,7 +51,11 @@ export interface MemoryAppOptions {
   settings?: Partial<HttpSettings>;
   secret?: string;
   /** Puts something else in the place of a part that the HTTP side and the front door use. */
-  tamper?: Partial<{ log(log: EventLog): EventLog; ledger(l: LedgerReader): LedgerReader; store(s: CouponStore): CouponStore }>;
+  tamper?: Partial<{
+    log(log: EventLog): EventLog;
+    ledger(l: LedgerReader): LedgerReader;
+    store(s: CouponStore): CouponStore;
+  }>;
   ready?(): { ok: boolean; why?: string };
   hostOf?(host: Host): Host;
 }

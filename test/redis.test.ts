@@ -1,0 +1,211 @@
+/** What the Redis adapters do when the server is away, hung, full or restarted. A server of their own, to break it. */
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { Redis } from 'ioredis';
+import { type ServiceHandle, type Services, startServices } from '../scripts/services.ts';
+import type { CouponId, RequestKey, UserId } from '../src/coupon.ts';
+import type { Located } from '../src/entry.ts';
+import type { Snapshot } from '../src/ports.ts';
+import { createRedisBoard } from '../src/redis/board.ts';
+import { createRedisLedger, type RedisLedger } from '../src/redis/ledger.ts';
+
+const skip = process.env.DIBS_TEST_SERVICES === 'none' && 'no services (DIBS_TEST_SERVICES=none)';
+const couponId = 'welcome' as CouponId;
+const key = '0123456789abcdef' as RequestKey;
+const commandMs = 300;
+
+const snapshot = (holders: Snapshot['holders'] = (async function* () {})(), taken = 0): Snapshot => ({
+  frontier: { next: 0, clock: 0, hash: '', strays: { malformed: 0, unknown_coupon: 0 } },
+  sales: [
+    {
+      couponId,
+      taken,
+      counts: { duplicated: 0, closed: 0, not_open: 0, sold_out: 0 },
+      changes: [{ offset: 0, at: 0, stock: 9, opensAt: null, closesAt: null, closed: false, phase: 'open', key: null }],
+    },
+  ],
+  malformed: [],
+  holders,
+});
+async function* oneHolder(): Snapshot['holders'] {
+  yield { couponId, holders: [['u0' as UserId, { slot: 1, offset: 0, key, at: 0 }]] };
+}
+const entries: Located[] = [{ type: 'request', couponId, userId: 'u1' as UserId, key, offset: 0, at: 1 }];
+const batch = { from: 0, next: 1, hash: 'h', entries, alsoCount: [] };
+
+async function buildOf(ledger: RedisLedger): Promise<string> {
+  const place = await ledger.rebuild(0, 'log', snapshot(), undefined);
+  assert.equal(place.kind, 'present');
+  return (place as { build: string }).build;
+}
+
+/** Asks until it is answered: the adapters reconnect by themselves, so there is no event to wait for from outside. */
+async function answered<T>(ask: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await ask();
+    } catch (error) {
+      assert.equal((error as Error).name, 'Unavailable');
+      await new Promise(resolve => setImmediate(resolve));
+    }
+  }
+}
+
+describe('Redis in trouble', { skip, timeout: 60_000 }, () => {
+  let services: Services;
+  let server: ServiceHandle;
+  let url: string;
+  let admin: Redis;
+  const lines: string[] = [];
+  const log = (_level: string, line: string) => void lines.push(line);
+  before(async () => {
+    services = await startServices({ own: true, only: ['redis'] });
+    server = services.redis as ServiceHandle;
+    url = services.redisUrl;
+    admin = new Redis(url, { retryStrategy: () => 50 });
+    admin.on('error', () => {});
+  });
+  after(async () => {
+    admin.disconnect();
+    await services.stop();
+  });
+
+  test('away at the start: created all the same, unavailable at once, there when it comes', async () => {
+    await server.stop();
+    const ledger = createRedisLedger({ url: url.replace('//', '//user:geheim@'), commandMs, log });
+    const board = createRedisBoard({ url, commandMs, log });
+    for (const ask of [
+      () => ledger.place(0),
+      () => ledger.apply(0, 'b', batch),
+      () => ledger.told(0, 'b', 0, 0),
+      () => ledger.rebuild(0, 'log', snapshot(), undefined),
+      () => ledger.read(0, [{ couponId, userId: 'u1' as UserId, offset: 0 }]),
+      () => ledger.sales([{ couponId, partition: 0 }]),
+      () => board.read(0, []),
+      () => board.announce(0, 1),
+    ]) {
+      await assert.rejects(ask(), (error: Error) => {
+        assert.equal(error.name, 'Unavailable');
+        assert.match(error.message, /ECONNREFUSED/);
+        assert.doesNotMatch(error.message, /geheim/);
+        return true;
+      });
+    }
+    const heard: string[] = [];
+    const hinted = Promise.withResolvers<void>();
+    const again = Promise.withResolvers<void>();
+    await board.subscribe({
+      hint: () => hinted.resolve(),
+      broken: () => {
+        if (heard.push('broken') === 2) again.resolve();
+      },
+    });
+    assert.deepEqual(heard, ['broken'], 'subscribe answers though Redis is away, and says so');
+    await server.start();
+    await again.promise;
+    await answered(() => board.announce(0, 1));
+    await hinted.promise;
+    await ledger.close();
+    await board.close();
+    assert.ok(!lines.some(line => line.includes('geheim')));
+  });
+
+  test('a hung server is unavailable within the bound; what was sent may have been carried out, and is repeated', async () => {
+    const ledger = createRedisLedger({ url, prefix: 'hung', commandMs });
+    const build = await buildOf(ledger);
+    server.pause();
+    const asked = performance.now();
+    await assert.rejects(ledger.apply(0, build, batch), { name: 'Unavailable' });
+    assert.ok(performance.now() - asked < 3 * commandMs);
+    server.resume();
+    const applied = await answered(() => ledger.apply(0, build, batch));
+    assert.equal(applied.kind === 'applied' && applied.changes.length, 1);
+    await ledger.close();
+  });
+
+  test('killed and started empty: unavailable, then missing, then rebuilt', async () => {
+    const ledger = createRedisLedger({ url, prefix: 'killed', commandMs });
+    const build = await buildOf(ledger);
+    await server.kill();
+    await assert.rejects(ledger.apply(0, build, batch), { name: 'Unavailable' });
+    await server.start();
+    assert.deepEqual(await answered(() => ledger.apply(0, build, batch)), { kind: 'missing' });
+    await buildOf(ledger);
+    await ledger.close();
+  });
+
+  test('full memory, a read-only replica and a loading server are unavailable, and nothing is half written', async () => {
+    const ledger = createRedisLedger({ url, prefix: 'full', commandMs });
+    const build = await buildOf(ledger);
+    await admin.config('SET', 'maxmemory', '1');
+    await assert.rejects(ledger.apply(0, build, batch), { name: 'Unavailable', message: /OOM/ });
+    await admin.config('SET', 'maxmemory', '0');
+    await admin.replicaof('127.0.0.1', '1');
+    await assert.rejects(ledger.apply(0, build, batch), { name: 'Unavailable' });
+    await admin.replicaof('NO', 'ONE');
+    const applied = await answered(() => ledger.apply(0, build, batch));
+    assert.equal(applied.kind === 'applied' && applied.decided, 1);
+    await ledger.close();
+  });
+
+  test('a policy that evicts is warned of', async () => {
+    await admin.config('SET', 'maxmemory-policy', 'allkeys-lru');
+    const warned = Promise.withResolvers<string>();
+    const ledger = createRedisLedger({
+      url,
+      commandMs,
+      log: (level, line) => level === 'warn' && warned.resolve(line),
+    });
+    assert.match(await warned.promise, /maxmemory-policy allkeys-lru: set it to noeviction/);
+    await admin.config('SET', 'maxmemory-policy', 'noeviction');
+    await ledger.close();
+  });
+
+  test('a rebuild leaves no keys behind: those of the old build, of a refused one and of a broken one are gone', async () => {
+    const ledger = createRedisLedger({ url, prefix: 'tidy', commandMs });
+    const keys = async () => (await admin.keys('tidy:*')).sort();
+    const first = await ledger.rebuild(0, 'log', snapshot(oneHolder(), 1), undefined);
+    const old = (first as { build: string }).build;
+    assert.deepEqual(await keys(), [`tidy:{0}:holders:${old}:${couponId}`, 'tidy:{0}:state']);
+    await ledger.rebuild(0, 'log', snapshot(oneHolder(), 1), undefined);
+    assert.equal((await keys()).length, 2, 'refused');
+    async function* broken(): Snapshot['holders'] {
+      yield* oneHolder();
+      throw new Error('the store went away');
+    }
+    await assert.rejects(ledger.rebuild(0, 'log', snapshot(broken(), 1), old));
+    assert.equal((await keys()).length, 2, 'broken');
+    const second = await ledger.rebuild(0, 'log', snapshot(oneHolder(), 1), old);
+    const holders = `tidy:{0}:holders:${(second as { build: string }).build}:${couponId}`;
+    assert.deepEqual(await keys(), [holders, 'tidy:{0}:state']);
+    assert.deepEqual([await admin.pttl(holders), await admin.pttl('tidy:{0}:state')], [-1, -1]);
+    await ledger.close();
+  });
+
+  test('holders of a build that is under way expire', async () => {
+    const ledger = createRedisLedger({ url, prefix: 'underway', commandMs });
+    async function* watched(): Snapshot['holders'] {
+      yield* oneHolder();
+      const [name] = await admin.keys('underway:*');
+      assert.ok((await admin.pttl(name as string)) > 0);
+    }
+    await ledger.rebuild(0, 'log', snapshot(watched(), 1), undefined);
+    await ledger.close();
+  });
+
+  test('an address that is none is refused without being shown', () => {
+    for (const bad of ['geheim', 'http://geheim', 'redis//:geheim@host']) {
+      assert.throws(
+        () => createRedisLedger({ url: bad }),
+        (error: Error) => error.name === 'Refused' && !/geheim/.test(error.message),
+      );
+    }
+  });
+
+  test('closed: unavailable, and closing again is nothing', async () => {
+    const ledger = createRedisLedger({ url, commandMs });
+    await ledger.close();
+    await ledger.close();
+    await assert.rejects(ledger.place(0), { name: 'Unavailable' });
+  });
+});
