@@ -4,7 +4,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { after, before, describe, test } from 'node:test';
 import { exportJWK, SignJWT } from 'jose';
-import type { CouponId } from '../src/coupon.ts';
+import type { CouponId, RequestKey, UserId } from '../src/coupon.ts';
 import { NotAccepted, OutcomeUnknown, Unavailable } from '../src/errors.ts';
 import { statsJson } from '../src/http/coupons.ts';
 import { explained } from '../src/http/prometheus.ts';
@@ -24,6 +24,13 @@ const ended = (app: MemoryApp, accepted: Answered) =>
     () => task(app, accepted),
     ({ body }) => body.state === 'done',
   );
+
+/** The id of ann's request, the first after the opening of the first coupon; of another partition if asked. */
+const sealed = (app: MemoryApp, partition: number) =>
+  app.sealer.seal({
+    ...{ couponId: 'live' as CouponId, userId: 'ann' as UserId, partition, offset: 1 },
+    key: '0123456789abcdef' as RequestKey,
+  });
 
 describe('the road through HTTP', () => {
   let app: MemoryApp;
@@ -291,18 +298,7 @@ describe('streams', () => {
   });
 
   test('long after the result the outcome comes at once, and again to one who knows it', async () => {
-    const lost = await claim(app, 'live', 'cyd', { 'idempotency-key': 'a-key-passes-the-latch' });
-    const known = lost.status === 202 ? lost : undefined;
-    assert.ok(known === undefined || known.body.taskId);
-    const taskId = app.sealer.seal({
-      ...{
-        couponId: 'live' as CouponId,
-        userId: 'ann' as never,
-        partition: 0,
-        offset: 1,
-        key: '0'.repeat(16) as never,
-      },
-    });
+    const taskId = sealed(app, 0);
     const stream = await openStream(`${app.url}/tasks/${taskId}/events`, { 'last-event-id': '3' });
     const event = await stream.next();
     assert.deepEqual([event?.event, event?.lastEventId], ['outcome', '3']);
@@ -310,15 +306,7 @@ describe('streams', () => {
   });
 
   test('the connection of a stream that has ended takes the next request', async () => {
-    const taskId = app.sealer.seal({
-      ...{
-        couponId: 'live' as CouponId,
-        userId: 'ann' as never,
-        partition: 0,
-        offset: 1,
-        key: '0'.repeat(16) as never,
-      },
-    });
+    const taskId = sealed(app, 0);
     const stream = `GET /tasks/${taskId}/events HTTP/1.1\r\nhost: x\r\n\r\n`;
     const text = await raw(app.port, `${stream}GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n`);
     assert.match(text, /event: outcome[\s\S]*\r\n0\r\n\r\nHTTP\/1\.1 200 OK[\s\S]*\{"ok":true\}$/);
@@ -328,15 +316,7 @@ describe('streams', () => {
   });
 
   test('what is no stream: HEAD, another form, a task that is none', async () => {
-    const taskId = app.sealer.seal({
-      ...{
-        couponId: 'live' as CouponId,
-        userId: 'ann' as never,
-        partition: 0,
-        offset: 1,
-        key: '0'.repeat(16) as never,
-      },
-    });
+    const taskId = sealed(app, 0);
     const head = await call(app.url, `HEAD /tasks/${taskId}/events`);
     assert.deepEqual([head.status, head.headers.get('cache-control')], [200, 'no-store']);
     assertProblem(
@@ -344,24 +324,15 @@ describe('streams', () => {
       '406 NOT_ACCEPTABLE',
     );
     assertProblem(await call(app.url, 'GET /tasks/nonsense/events'), '404 UNKNOWN_TASK');
-    const elsewhere = app.sealer.seal({
-      ...{
-        couponId: 'live' as CouponId,
-        userId: 'ann' as never,
-        partition: 7,
-        offset: 1,
-        key: '0'.repeat(16) as never,
-      },
-    });
+    const elsewhere = sealed(app, 7);
     assertProblem(await call(app.url, `GET /tasks/${elsewhere}/events`), '404 UNKNOWN_TASK');
     assertProblem(await call(app.url, `GET /tasks/${elsewhere}`), '404 UNKNOWN_TASK');
   });
 
   test('a client that goes away is forgotten', async () => {
+    await open(app, 'left', 1);
     const goOn = await app.holdReserve();
-    const stream = await openStream(
-      app.url + (await claim(app, 'live', 'dan', { 'idempotency-key': 'd' })).body.links.events,
-    );
+    const stream = await openStream(app.url + (await claim(app, 'left', 'dan')).body.links.events);
     await stream.next();
     assert.equal(app.hub.watching, 1);
     await stream.close();
@@ -373,8 +344,9 @@ describe('streams', () => {
   });
 
   test('a reader that does not read is dropped and counted', async () => {
+    await open(app, 'slow', 1);
     const stop = await app.holdReserve();
-    const accepted = await claim(app, 'live', 'sue', { 'idempotency-key': 's' });
+    const accepted = await claim(app, 'slow', 'sue');
     const { watch } = app.hub;
     app.hub.watch = (_task, watching) => {
       for (let ahead = 100_000; ahead > 0; ahead--) watching.tell({ state: 'accepted' }, ahead);

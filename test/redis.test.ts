@@ -30,8 +30,8 @@ const snapshot = (holders: Snapshot['holders'] = (async function* () {})(), take
 async function* oneHolder(): Snapshot['holders'] {
   yield { couponId, holders: [['u0' as UserId, { slot: 1, offset: 0, key, at: 0 }]] };
 }
-const entries: Located[] = [{ type: 'request', couponId, userId: 'u1' as UserId, key, offset: 0, at: 1 }];
-const batch = { from: 0, next: 1, hash: 'h', entries, alsoCount: [] };
+const entries: Located[] = [{ type: 'request', couponId, userId: 'u1' as UserId, key, offset: 1, at: 1 }];
+const batch = { from: 0, next: 2, hash: 'h', entries, alsoCount: [] };
 
 async function buildOf(ledger: RedisLedger): Promise<string> {
   const place = await ledger.rebuild(0, 'log', snapshot(), undefined);
@@ -70,10 +70,12 @@ describe('Redis in trouble', { skip, timeout: 60_000 }, () => {
     await services.stop();
   });
 
-  test('away at the start: created all the same, unavailable at once, there when it comes', async () => {
+  test('away at the start: created all the same, unavailable at once, there when it comes', async t => {
     await server.stop();
     const ledger = createRedisLedger({ url: url.replace('//', '//user:geheim@'), commandMs, log });
+    t.after(() => ledger.close());
     const board = createRedisBoard({ url, commandMs, log });
+    t.after(() => board.close());
     for (const ask of [
       () => ledger.place(0),
       () => ledger.apply(0, 'b', batch),
@@ -105,37 +107,36 @@ describe('Redis in trouble', { skip, timeout: 60_000 }, () => {
     await again.promise;
     await answered(() => board.announce(0, 1));
     await hinted.promise;
-    await ledger.close();
-    await board.close();
     assert.ok(!lines.some(line => line.includes('geheim')));
   });
 
-  test('a hung server is unavailable within the bound; what was sent may have been carried out, and is repeated', async () => {
+  test('a hung server is unavailable within the bound; what was sent may have been carried out, and is repeated', async t => {
     const ledger = createRedisLedger({ url, prefix: 'hung', commandMs });
+    t.after(() => ledger.close());
     const build = await buildOf(ledger);
     server.pause();
     const asked = performance.now();
     await assert.rejects(ledger.apply(0, build, batch), { name: 'Unavailable' });
-    assert.ok(performance.now() - asked < 3 * commandMs);
+    assert.ok(performance.now() - asked < 10 * commandMs);
     server.resume();
     const applied = await answered(() => ledger.apply(0, build, batch));
     assert.equal(applied.kind === 'applied' && applied.changes.length, 1);
-    await ledger.close();
   });
 
-  test('killed and started empty: unavailable, then missing, then rebuilt', async () => {
+  test('killed and started empty: unavailable, then missing, then rebuilt', async t => {
     const ledger = createRedisLedger({ url, prefix: 'killed', commandMs });
+    t.after(() => ledger.close());
     const build = await buildOf(ledger);
     await server.kill();
     await assert.rejects(ledger.apply(0, build, batch), { name: 'Unavailable' });
     await server.start();
     assert.deepEqual(await answered(() => ledger.apply(0, build, batch)), { kind: 'missing' });
     await buildOf(ledger);
-    await ledger.close();
   });
 
-  test('full memory, a read-only replica and a loading server are unavailable, and nothing is half written', async () => {
+  test('full memory and a read-only replica are unavailable, and nothing is half written', async t => {
     const ledger = createRedisLedger({ url, prefix: 'full', commandMs });
+    t.after(() => ledger.close());
     const build = await buildOf(ledger);
     await admin.config('SET', 'maxmemory', '1');
     await assert.rejects(ledger.apply(0, build, batch), { name: 'Unavailable', message: /OOM/ });
@@ -145,10 +146,9 @@ describe('Redis in trouble', { skip, timeout: 60_000 }, () => {
     await admin.replicaof('NO', 'ONE');
     const applied = await answered(() => ledger.apply(0, build, batch));
     assert.equal(applied.kind === 'applied' && applied.decided, 1);
-    await ledger.close();
   });
 
-  test('a policy that evicts is warned of', async () => {
+  test('a policy that evicts is warned of', async t => {
     await admin.config('SET', 'maxmemory-policy', 'allkeys-lru');
     const warned = Promise.withResolvers<string>();
     const ledger = createRedisLedger({
@@ -156,13 +156,14 @@ describe('Redis in trouble', { skip, timeout: 60_000 }, () => {
       commandMs,
       log: (level, line) => level === 'warn' && warned.resolve(line),
     });
+    t.after(() => ledger.close());
     assert.match(await warned.promise, /maxmemory-policy allkeys-lru: set it to noeviction/);
     await admin.config('SET', 'maxmemory-policy', 'noeviction');
-    await ledger.close();
   });
 
-  test('a rebuild leaves no keys behind: those of the old build, of a refused one and of a broken one are gone', async () => {
+  test('a rebuild leaves no keys behind: those of the old build, of a refused one and of a broken one are gone', async t => {
     const ledger = createRedisLedger({ url, prefix: 'tidy', commandMs });
+    t.after(() => ledger.close());
     const keys = async () => (await admin.keys('tidy:*')).sort();
     const first = await ledger.rebuild(0, 'log', snapshot(oneHolder(), 1), undefined);
     const old = (first as { build: string }).build;
@@ -179,18 +180,17 @@ describe('Redis in trouble', { skip, timeout: 60_000 }, () => {
     const holders = `tidy:{0}:holders:${(second as { build: string }).build}:${couponId}`;
     assert.deepEqual(await keys(), [holders, 'tidy:{0}:state']);
     assert.deepEqual([await admin.pttl(holders), await admin.pttl('tidy:{0}:state')], [-1, -1]);
-    await ledger.close();
   });
 
-  test('holders of a build that is under way expire', async () => {
+  test('holders of a build that is under way expire', async t => {
     const ledger = createRedisLedger({ url, prefix: 'underway', commandMs });
+    t.after(() => ledger.close());
     async function* watched(): Snapshot['holders'] {
       yield* oneHolder();
       const [name] = await admin.keys('underway:*');
       assert.ok((await admin.pttl(name as string)) > 0);
     }
     await ledger.rebuild(0, 'log', snapshot(watched(), 1), undefined);
-    await ledger.close();
   });
 
   test('an address that is none is refused without being shown', () => {

@@ -201,7 +201,7 @@ function frontierText(fold: PartitionFold): string {
 
 const stateOf = (fold: PartitionFold) => ({
   frontier: fold.frontier,
-  malformed: [...fold.malformed].sort(),
+  malformed: [...fold.malformed].sort((a, b) => a - b),
   sales: [...fold.sales]
     .map(([couponId, { changes, taken, counts, holders }]) => ({
       couponId,
@@ -411,7 +411,7 @@ test('the fold in memory gives what the log says, however it is asked', async ()
 });
 
 if (!url) {
-  test.skip('the fold in Lua is the twin of the fold in TypeScript (DIBS_REDIS_URL is not set)', () => {});
+  test('the fold in Lua is the twin of the fold in TypeScript', { skip: 'DIBS_REDIS_URL is not set' }, () => {});
 } else {
   test('the fold in Lua is the twin of the fold in TypeScript', async () => {
     const prefix = `dibs-test-${randomBytes(6).toString('hex')}`;

@@ -4,6 +4,8 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 const POLL_MS = 25;
+/** Some containers have a first process that never asks. */
+const REAP_MS_MAX = 2_000;
 
 export function argumentsOf(pid: number): string[] {
   if (process.platform !== 'linux') {
@@ -38,16 +40,29 @@ function statOf(pid: number): string[] | undefined {
   }
 }
 
+/** False for a zombie: all of it is gone but its number. */
 export function exists(pid: number): boolean {
-  if (process.platform === 'linux') {
-    const state = statOf(pid)?.[0];
-    return state !== undefined && state !== 'Z';
+  if (process.platform !== 'linux') return hasNumber(pid);
+  const state = statOf(pid)?.[0];
+  return state !== undefined && (state !== 'Z' || threadsOf(pid) > 1);
+}
+
+/** A JVM's first thread may be a zombie while others still close its ports. */
+function threadsOf(pid: number): number {
+  try {
+    return readdirSync(`/proc/${pid}/task`).length;
+  } catch {
+    return 0;
   }
+}
+
+/** True for a zombie too: the number is not free before the parent has asked how it ended. */
+function hasNumber(pid: number): boolean {
   try {
     process.kill(pid, 0);
     return true;
-  } catch {
-    return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
 }
 
@@ -59,12 +74,18 @@ export function signal(pid: number, name: NodeJS.Signals): void {
   }
 }
 
+/**
+ * Resolves to false when one of them lives on after `msMax`. The first one's number is free too when the parent is
+ * prompt: Postgres does not start while the number in its lock file is someone's.
+ */
 export async function gone(pids: readonly number[], msMax: number): Promise<boolean> {
   const deadline = Date.now() + msMax;
   while (pids.some(exists)) {
     if (Date.now() > deadline) return false;
     await sleep(POLL_MS);
   }
+  const reaped = Date.now() + REAP_MS_MAX;
+  while (pids[0] !== undefined && hasNumber(pids[0]) && Date.now() < reaped) await sleep(POLL_MS);
   return true;
 }
 

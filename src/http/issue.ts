@@ -56,7 +56,7 @@ export class IssueRoute {
   }
 
   /** `couponText` is what stands in the path. */
-  serve(req: IncomingMessage, res: ServerResponse, couponText: string): void {
+  serve(req: IncomingMessage, res: ServerResponse, couponText: string) {
     const couponId = couponIdOf(couponText);
     if (couponId === undefined) return this.refuse(res, this.ready.malformedId);
     const asked = askedOf(req.rawHeaders);
@@ -101,7 +101,7 @@ export class IssueRoute {
     );
   }
 
-  private answer(res: ServerResponse, couponId: CouponId, answer: Answer): void {
+  private answer(res: ServerResponse, couponId: CouponId, answer: Answer) {
     switch (answer.kind) {
       case 'accepted':
         this.accepted++;

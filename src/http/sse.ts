@@ -73,7 +73,7 @@ export class Streams {
     ];
   }
 
-  serve(req: IncomingMessage, res: ServerResponse, taskId: string): void {
+  serve(req: IncomingMessage, res: ServerResponse, taskId: string) {
     const { replies: out } = this.tools;
     const task = openTask(taskId, this.tools);
     const { accept, lastEventId } = askedOf(req.rawHeaders);

@@ -200,11 +200,12 @@ export function outcomeBoardSuite(name: string, open: () => Promise<BoardBench>)
       await second.close();
     });
 
-    const withFaults = (title: string, run: (faults: NonNullable<BoardBench['faults']>) => Promise<void>) =>
+    const withFaults = (title: string, run: (faults: NonNullable<BoardBench['faults']>) => Promise<void>): void => {
       test(title, async t => {
         if (!bench.faults) return t.skip('it cannot be broken from outside');
         await run(bench.faults);
       });
+    };
 
     withFaults('a lost board is nothing; behind, restore, and it goes on', async faults => {
       const partition = await restored([3]);

@@ -599,11 +599,12 @@ export function stockLedgerSuite(name: string, open: () => Promise<LedgerBench>)
     faultTests();
 
     function faultTests(): void {
-      const withFaults = (title: string, run: (faults: NonNullable<LedgerBench['faults']>) => Promise<void>) =>
+      const withFaults = (title: string, run: (faults: NonNullable<LedgerBench['faults']>) => Promise<void>): void => {
         test(title, async t => {
           if (!bench.faults) return t.skip('its state cannot be broken from outside');
           await run(bench.faults);
         });
+      };
 
       withFaults('lost holders are damage until a rebuild', async faults => {
         const { partition, build } = await rebuilt(halfSold());

@@ -1,0 +1,492 @@
+/** The table of attempts: each gets its documented code, nothing is stored, and the process stands. */
+import assert from 'node:assert/strict';
+import { createHmac, generateKeyPairSync, type KeyObject, sign as signBytes } from 'node:crypto';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { after, before, describe, test } from 'node:test';
+import type { CouponId, RequestKey, UserId } from '../src/coupon.ts';
+import { createSealer } from '../src/task.ts';
+import { assertProblem, type CallOptions, call, raw } from './support/calls.ts';
+import { type MemoryApp, startMemoryApp } from './support/memory-app.ts';
+
+type Attempt = [what: string, options: CallOptions, wanted: string];
+
+const ann = { 'x-user-id': 'ann' };
+const malformed = '400 MALFORMED_REQUEST';
+const good = { name: 'Good', stock: 1 };
+const long = (n: number) => 'a'.repeat(n);
+
+const issue: Attempt[] = [
+  ['POST /coupons/WELCOME/issue', { headers: ann }, malformed],
+  ['POST /coupons/wel%63ome!/issue', { headers: ann }, malformed],
+  ['POST /coupons/%00/issue', { headers: ann }, malformed],
+  ['POST /coupons/%E0%A4%A/issue', { headers: ann }, malformed],
+  ['POST /coupons/a%0d%0ab/issue', { headers: ann }, malformed],
+  ['POST /coupons/__proto__/issue', { headers: ann }, malformed],
+  ['POST /coupons//issue', { headers: ann }, malformed],
+  [`POST /coupons/${long(65)}/issue`, { headers: ann }, malformed],
+  [`POST /coupons/${long(9_000)}/issue`, { headers: ann }, malformed],
+  ['POST /coupons/%2e%2e%2fadmin/issue', { headers: ann }, malformed],
+  ['POST /coupons/nobody/issue', { headers: ann }, '404 UNKNOWN_COUPON'],
+  ['POST /coupons/constructor/issue', { headers: ann }, '404 UNKNOWN_COUPON'],
+  ['POST /coupons/welcome/issue', {}, '401 UNAUTHENTICATED'],
+  ['POST /coupons/welcome/issue', { headers: { 'x-user-id': '' } }, malformed],
+  ['POST /coupons/welcome/issue', { headers: { 'x-user-id': 'ann smith' } }, malformed],
+  ['POST /coupons/welcome/issue', { headers: { 'x-user-id': '<ann>' } }, malformed],
+  ['POST /coupons/welcome/issue', { headers: { 'x-user-id': 'é' } }, malformed],
+  ['POST /coupons/welcome/issue', { headers: { 'x-user-id': long(65) } }, malformed],
+  ['POST /coupons/welcome/issue', { headers: { ...ann, 'idempotency-key': '' } }, malformed],
+  ['POST /coupons/welcome/issue', { headers: { ...ann, 'idempotency-key': 'a b' } }, malformed],
+  ['POST /coupons/welcome/issue', { headers: { ...ann, 'idempotency-key': long(65) } }, malformed],
+  ['POST /coupons/welcome/issue', { headers: ann, body: '{' }, malformed],
+  ['POST /coupons/welcome/issue', { headers: ann, body: 'null' }, malformed],
+  ['POST /coupons/welcome/issue', { headers: ann, body: '[]' }, malformed],
+  ['POST /coupons/welcome/issue', { headers: ann, body: '"text"' }, malformed],
+  ['POST /coupons/welcome/issue', { headers: ann, body: { userId: 'bob' } }, malformed],
+  ['POST /coupons/welcome/issue', { headers: ann, body: '{"__proto__":{"admin":true}}' }, malformed],
+  ['POST /coupons/welcome/issue', { headers: ann, body: '{"constructor":{"prototype":{}}}' }, malformed],
+  ['POST /coupons/welcome/issue', { headers: ann, body: `{"a":"${long(1_024)}"}` }, '413 BODY_TOO_LARGE'],
+  ['POST /coupons/welcome/issue', { headers: ann, body: long(3_000_000) }, '413 BODY_TOO_LARGE'],
+  [
+    'POST /coupons/welcome/issue',
+    { headers: { ...ann, 'content-type': 'text/plain' }, body: '{}' },
+    '415 UNSUPPORTED_MEDIA_TYPE',
+  ],
+  [
+    'POST /coupons/welcome/issue',
+    { headers: { ...ann, 'content-type': 'application/jsonp' }, body: '{}' },
+    '415 UNSUPPORTED_MEDIA_TYPE',
+  ],
+  ['GET /coupons/welcome/issue', { headers: ann }, '405 METHOD_NOT_ALLOWED'],
+  ['PUT /coupons/welcome/issue', { headers: ann, body: {} }, '405 METHOD_NOT_ALLOWED'],
+  ['POST /coupons/welcome/issue/', { headers: ann }, '404 NOT_FOUND'],
+];
+
+const create: Attempt[] = [
+  ['POST /coupons', {}, malformed],
+  ['POST /coupons', { body: '' }, malformed],
+  ['POST /coupons', { body: '{' }, malformed],
+  ['POST /coupons', { body: 'null' }, malformed],
+  ['POST /coupons', { body: [] }, malformed],
+  ['POST /coupons', { body: {} }, malformed],
+  ['POST /coupons', { body: { name: 'x' } }, malformed],
+  ['POST /coupons', { body: { stock: 1 } }, malformed],
+  ['POST /coupons', { body: { ...good, more: 1 } }, malformed],
+  ['POST /coupons', { body: '{"name":"x","stock":1,"__proto__":{"stock":2}}' }, malformed],
+  ['POST /coupons', { body: '{"name":"x","stock":1,"constructor":{"prototype":{}}}' }, malformed],
+  ['POST /coupons', { body: { ...good, couponId: '' } }, malformed],
+  ['POST /coupons', { body: { ...good, couponId: 'Upper' } }, malformed],
+  ['POST /coupons', { body: { ...good, couponId: 'a b' } }, malformed],
+  ['POST /coupons', { body: { ...good, couponId: 'a\n' } }, malformed],
+  ['POST /coupons', { body: { ...good, couponId: '__proto__' } }, malformed],
+  ['POST /coupons', { body: { ...good, couponId: long(65) } }, malformed],
+  ['POST /coupons', { body: { ...good, couponId: 7 } }, malformed],
+  ['POST /coupons', { body: { ...good, couponId: null } }, malformed],
+  ['POST /coupons', { body: { ...good, name: '' } }, malformed],
+  ['POST /coupons', { body: { ...good, name: long(201) } }, malformed],
+  ['POST /coupons', { body: { ...good, name: 7 } }, malformed],
+  ['POST /coupons', { body: { ...good, name: 'a\u0000b' } }, malformed],
+  ['POST /coupons', { body: { ...good, name: 'a\u001bb' } }, malformed],
+  ['POST /coupons', { body: { ...good, name: 'a\u0085b' } }, malformed],
+  ['POST /coupons', { body: '{"name":"a\\ud800b","stock":1}' }, malformed],
+  ['POST /coupons', { body: { ...good, stock: '5' } }, malformed],
+  ['POST /coupons', { body: { ...good, stock: -1 } }, malformed],
+  ['POST /coupons', { body: { ...good, stock: 1.5 } }, malformed],
+  ['POST /coupons', { body: { ...good, stock: 10_000_001 } }, malformed],
+  ['POST /coupons', { body: '{"name":"x","stock":1e999}' }, malformed],
+  ['POST /coupons', { body: { ...good, stock: null } }, malformed],
+  ['POST /coupons', { body: { ...good, stock: true } }, malformed],
+  ['POST /coupons', { body: { ...good, opensAt: 'soon' } }, malformed],
+  ['POST /coupons', { body: { ...good, opensAt: 1_900_000_000_000 } }, malformed],
+  ['POST /coupons', { body: { ...good, opensAt: null } }, malformed],
+  ['POST /coupons', { body: { ...good, opensAt: '2030-01-01T00:00:00' } }, malformed],
+  ['POST /coupons', { body: { ...good, opensAt: '2030-01-01T00:00:00+09:00' } }, malformed],
+  ['POST /coupons', { body: { ...good, opensAt: '2030-02-30T00:00:00Z' } }, malformed],
+  ['POST /coupons', { body: { ...good, opensAt: '2030-01-01T24:30:00Z' } }, malformed],
+  ['POST /coupons', { body: { ...good, validUntil: '0001-01-01T00:00:00Z' } }, malformed],
+  [
+    'POST /coupons',
+    { body: { ...good, opensAt: '2030-01-01T00:00:00Z', closesAt: '2030-01-01T00:00:00Z' } },
+    malformed,
+  ],
+  ['POST /coupons', { body: { ...good, discount: 10 } }, malformed],
+  ['POST /coupons', { body: { ...good, discount: { type: 'percent', value: 101 } } }, malformed],
+  ['POST /coupons', { body: { ...good, discount: { type: 'percent', value: 0 } } }, malformed],
+  ['POST /coupons', { body: { ...good, discount: { type: 'fixed', value: -5 } } }, malformed],
+  ['POST /coupons', { body: { ...good, discount: { type: 'fixed', value: '5' } } }, malformed],
+  ['POST /coupons', { body: { ...good, discount: { type: 'free', value: 5 } } }, malformed],
+  ['POST /coupons', { body: { ...good, discount: { type: 'fixed', value: 5, unit: 'won' } } }, malformed],
+  ['POST /coupons', { body: { ...good, name: long(70_000) } }, '413 BODY_TOO_LARGE'],
+  ['POST /coupons', { body: long(3_000_000) }, '413 BODY_TOO_LARGE'],
+  [
+    'POST /coupons',
+    { body: 'name=x', headers: { 'content-type': 'application/x-www-form-urlencoded' } },
+    '415 UNSUPPORTED_MEDIA_TYPE',
+  ],
+  [
+    'POST /coupons',
+    { body: '{"name":"x","stock":1}', headers: { 'content-type': 'text/plain' } },
+    '415 UNSUPPORTED_MEDIA_TYPE',
+  ],
+  ['POST /coupons', { body: { couponId: 'welcome', name: 'Other', stock: 1 } }, '409 COUPON_EXISTS'],
+  ['PUT /coupons', { body: good }, '405 METHOD_NOT_ALLOWED'],
+];
+
+const operator: Attempt[] = [
+  ['POST /coupons/welcome/stock', {}, malformed],
+  ['POST /coupons/welcome/stock', { body: { add: 0 } }, malformed],
+  ['POST /coupons/welcome/stock', { body: { add: -1 } }, malformed],
+  ['POST /coupons/welcome/stock', { body: { add: 1.5 } }, malformed],
+  ['POST /coupons/welcome/stock', { body: { add: '1' } }, malformed],
+  ['POST /coupons/welcome/stock', { body: { add: 10_000_001 } }, malformed],
+  ['POST /coupons/welcome/stock', { body: { add: 1, to: 5 } }, malformed],
+  ['POST /coupons/welcome/stock', { body: '{"add":1,"__proto__":1}' }, malformed],
+  ['POST /coupons/welcome/stock', { body: { add: 1 }, headers: { 'idempotency-key': 'a b' } }, malformed],
+  ['POST /coupons/welcome/stock', { body: { add: 1 }, headers: { 'idempotency-key': long(65) } }, malformed],
+  ['POST /coupons/nobody/stock', { body: { add: 1 } }, '404 UNKNOWN_COUPON'],
+  ['POST /coupons/Nobody/stock', { body: { add: 1 } }, malformed],
+  ['POST /coupons/nobody/close', {}, '404 UNKNOWN_COUPON'],
+  ['POST /coupons/__proto__/close', {}, malformed],
+  ['POST /coupons/welcome/close', { body: { now: true } }, malformed],
+  ['POST /coupons/welcome/close', { body: '[]' }, malformed],
+  ['GET /coupons/nobody', {}, '404 UNKNOWN_COUPON'],
+  ['GET /coupons/NOBODY', {}, malformed],
+  [`GET /coupons/${long(9_000)}`, {}, '404 NOT_FOUND'],
+  ['GET /coupons/%', {}, malformed],
+  ['GET /coupons?limit=5', {}, malformed],
+  ['GET /coupons/nobody/stats', {}, '404 UNKNOWN_COUPON'],
+  ['GET /admin/lag?x=1', {}, malformed],
+  ['GET /admin/dead-letters?limit=0', {}, malformed],
+  ['GET /admin/dead-letters?limit=201', {}, malformed],
+  ['GET /admin/dead-letters?couponId=A', {}, malformed],
+  ['GET /admin/dead-letters?couponId=a&couponId=b', {}, malformed],
+  ['POST /admin/dead-letters/redrive', { body: { couponId: 5 } }, malformed],
+  ['POST /admin/dead-letters/redrive', { body: { all: true } }, malformed],
+  ['GET /admin/verify?couponId=', {}, malformed],
+  ['GET /admin/verify?couponId=nobody', {}, '404 UNKNOWN_COUPON'],
+  ['GET /admin', {}, '404 NOT_FOUND'],
+  ['DELETE /coupons/welcome', {}, '405 METHOD_NOT_ALLOWED'],
+];
+
+const me: Attempt[] = [
+  ['GET /me/coupons', {}, '401 UNAUTHENTICATED'],
+  ['GET /me/coupons', { headers: { 'x-user-id': 'a/b' } }, malformed],
+  ['GET /me/coupons?limit=0', { headers: ann }, malformed],
+  ['GET /me/coupons?limit=201', { headers: ann }, malformed],
+  ['GET /me/coupons?limit=1.5', { headers: ann }, malformed],
+  ['GET /me/coupons?limit=ten', { headers: ann }, malformed],
+  ['GET /me/coupons?limit=1&limit=2', { headers: ann }, malformed],
+  ['GET /me/coupons?__proto__=1', { headers: ann }, malformed],
+  [`GET /me/coupons?after=${long(257)}`, { headers: ann }, malformed],
+  ['GET /me/coupons?other=1', { headers: ann }, malformed],
+  ['POST /me/coupons/welcome.1/redeem', {}, '401 UNAUTHENTICATED'],
+  ['POST /me/coupons/welcome.1/redeem', { headers: ann }, '404 UNKNOWN_USER_COUPON'],
+  ['POST /me/coupons/welcome.0/redeem', { headers: ann }, '404 UNKNOWN_USER_COUPON'],
+  ['POST /me/coupons/welcome/redeem', { headers: ann }, '404 UNKNOWN_USER_COUPON'],
+  ['POST /me/coupons/welcome.99999999999999999999/redeem', { headers: ann }, '404 UNKNOWN_USER_COUPON'],
+  ['POST /me/coupons/..%2f..%2f.1/redeem', { headers: ann }, '404 UNKNOWN_USER_COUPON'],
+  ['POST /me/coupons/welcome.1/redeem', { headers: ann, body: { twice: true } }, malformed],
+  ['GET /me/coupons/welcome.1/redeem', { headers: ann }, '405 METHOD_NOT_ALLOWED'],
+];
+
+const secret = 'the secret of the tests';
+const task = {
+  ...{ couponId: 'welcome' as CouponId, userId: 'ann' as UserId, partition: 0, offset: 1 },
+  key: '0123456789abcdef' as RequestKey,
+};
+const random = (n: number) => crypto.getRandomValues(new Uint8Array(n));
+
+/** Task ids that were not given out by this server. */
+function badTaskIds(app: MemoryApp): Record<string, string> {
+  const mine = app.sealer.seal(task);
+  const flipped = (at: number) => mine.slice(0, at) + (mine[at] === 'A' ? 'B' : 'A') + mine.slice(at + 1);
+  return {
+    ...{ text: 'task', empty: '%20', long: long(500), longer: long(8_000), prototype: '__proto__' },
+    ...{ truncated: mine.slice(0, -1), shortened: mine.slice(0, 38), lengthened: `${mine}A`, padded: `${mine}=` },
+    ...{ 'other nonce': flipped(0), 'other tag': flipped(20), 'other body': flipped(mine.length - 3) },
+    'other alphabet': mine
+      .replaceAll('-', '+')
+      .replaceAll('_', '/')
+      .replaceAll('/', '%2F')
+      .padEnd(mine.length + 2, '='),
+    'other secret': createSealer('another secret', app.log.identity, random).seal(task),
+    'other log': createSealer(secret, 'another log', random).seal(task),
+    'other partition': app.sealer.seal({ ...task, partition: 1 }),
+    'partition below 0': app.sealer.seal({ ...task, partition: -1 }),
+    'offset below 0': app.sealer.seal({ ...task, offset: -1 }),
+    'user that is none': app.sealer.seal({ ...task, userId: 'a b' as UserId }),
+  };
+}
+
+describe('bad input', () => {
+  let app: MemoryApp;
+  let kept: unknown;
+  before(async () => {
+    app = await startMemoryApp({ secret });
+    await call(app.url, 'POST /coupons', { body: { couponId: 'welcome', name: 'Welcome', stock: 5 } });
+    kept = await app.kept();
+  });
+  /** The process stands, nothing was stored, nothing broke. */
+  const assertUntouched = async () => {
+    assert.equal((await call(app.url, 'GET /healthz')).status, 200);
+    assert.deepEqual(await app.kept(), kept);
+    assert.deepEqual(
+      app.said.filter(({ level }) => level === 'error'),
+      [],
+    );
+  };
+  after(() => app.stop());
+
+  for (const [name, attempts] of Object.entries({ issue, create, operator, me })) {
+    test(`table: ${name}`, async t => {
+      for (const [what, options, wanted] of attempts) {
+        const title = `${what} ${JSON.stringify(options)}`.slice(0, 140);
+        await t.test(title, async () => assertProblem(await call(app.url, what, options), wanted));
+      }
+      await assertUntouched();
+    });
+  }
+
+  test('task ids that were not given out here', async t => {
+    for (const [name, taskId] of Object.entries(badTaskIds(app))) {
+      for (const tail of ['', '/events']) {
+        await t.test(`${name}${tail}`, async () =>
+          assertProblem(await call(app.url, `GET /tasks/${taskId}${tail}`), '404 UNKNOWN_TASK'),
+        );
+      }
+    }
+    await assertUntouched();
+  });
+
+  test('the detail names the field', async () => {
+    const details: [object, RegExp][] = [
+      [{ ...good, stock: 'x' }, /body\.stock must be integer/],
+      [{ ...good, more: 1 }, /unknown field "more"/],
+      [{ name: 'x' }, /stock/],
+      [{ ...good, opensAt: '2030-02-30T00:00:00Z' }, /body\.opensAt/],
+      [{ ...good, discount: { type: 'percent', value: 101 } }, /body\.discount/],
+    ];
+    for (const [body, detail] of details) {
+      assert.match((await call(app.url, 'POST /coupons', { body })).body.detail, detail);
+    }
+  });
+
+  test('bytes that no client would send', async t => {
+    const post = 'POST /coupons/welcome/issue HTTP/1.1\r\nhost: x\r\n';
+    const attempts: [name: string, bytes: string | Buffer, status: number][] = [
+      ['a control character in the path', 'POST /coupons/wel\u0001come/issue HTTP/1.1\r\nhost: x\r\n\r\n', 400],
+      ['a zero in the user id', `${post}x-user-id: a\u0000b\r\n\r\n`, 400],
+      ['a line feed in the user id', `${post}x-user-id: a\nx-admin: b\r\nconnection: close\r\n\r\n`, 400],
+      ['a tab in the user id', `${post}x-user-id: a\tb\r\nconnection: close\r\n\r\n`, 400],
+      ['two users', `${post}x-user-id: ann\r\nX-User-Id: bob\r\nconnection: close\r\n\r\n`, 400],
+      [
+        'two keys',
+        `${post}x-user-id: ann\r\nidempotency-key: a\r\nidempotency-key: b\r\nconnection: close\r\n\r\n`,
+        400,
+      ],
+      [
+        'bytes above ASCII in the user id',
+        Buffer.from(`${post}x-user-id: \xff\xfe\r\nconnection: close\r\n\r\n`, 'latin1'),
+        400,
+      ],
+      ['two lengths', `${post}x-user-id: ann\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{}`, 400],
+      [
+        'a length and chunks',
+        `${post}x-user-id: ann\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n`,
+        400,
+      ],
+      ['a length that is none', `${post}x-user-id: ann\r\ncontent-length: -1\r\n\r\n`, 400],
+      ['no HTTP', '\u0016\u0003\u0001\u0002\u0000', 400],
+      ['headers too large', `${post}x-user-id: ann\r\nx-large: ${long(20_000)}\r\n\r\n`, 431],
+      ['no host', 'POST /coupons/welcome/issue HTTP/1.1\r\n\r\n', 400],
+    ];
+    for (const [name, bytes, status] of attempts) {
+      await t.test(name, async () => {
+        const text = await raw(app.port, bytes);
+        assert.match(text, new RegExp(`^HTTP/1\\.1 ${status} `), text.slice(0, 200));
+      });
+    }
+    await assertUntouched();
+  });
+
+  test('a refused request whose small body nobody read leaves the connection usable', async () => {
+    const text = await raw(
+      app.port,
+      'POST /coupons/BAD/issue HTTP/1.1\r\nhost: x\r\ncontent-length: 11\r\n\r\n{"a":"b\\"c"}'.slice(0, -1) +
+        'GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n',
+    );
+    assert.match(text, /^HTTP\/1\.1 400 [\s\S]*HTTP\/1\.1 200 OK[\s\S]*\{"ok":true\}$/);
+  });
+
+  test('a body without an end is cut, and its answer arrives', async () => {
+    const head =
+      'POST /coupons/welcome/issue HTTP/1.1\r\nhost: x\r\nx-user-id: ann\r\ncontent-type: application/json\r\n';
+    const chunk = `10000\r\n${long(65_536)}\r\n`;
+    const text = await raw(app.port, `${head}transfer-encoding: chunked\r\n\r\n${chunk.repeat(200)}`);
+    assert.match(text, /^HTTP\/1\.1 413 [\s\S]*connection: close[\s\S]*BODY_TOO_LARGE/i);
+    await assertUntouched();
+  });
+
+  test('a client that leaves in the middle of its body harms nobody', async () => {
+    const head =
+      'POST /coupons/welcome/issue HTTP/1.1\r\nhost: x\r\nx-user-id: ann\r\ncontent-type: application/json\r\n';
+    const { connect } = await import('node:net');
+    await new Promise<void>(resolve => {
+      const socket = connect(app.port, '127.0.0.1', () => {
+        socket.write(`${head}content-length: 100\r\n\r\n{"a":`, () => socket.destroy());
+      });
+      socket.on('close', () => resolve());
+    });
+    await assertUntouched();
+  });
+});
+
+const base64url = (text: string | Buffer) => Buffer.from(text).toString('base64url');
+const inS = (s: number) => Math.floor(Date.now() / 1000) + s;
+const claims = { sub: 'ann', role: 'admin', iss: 'us', aud: 'dibs', exp: inS(600) };
+
+/** A token made by hand, so that it may be wrong in any way. */
+function token(header: object, payload: object, sign: (input: string) => Buffer): string {
+  const input = `${base64url(JSON.stringify(header))}.${base64url(JSON.stringify(payload))}`;
+  return `${input}.${base64url(sign(input))}`;
+}
+
+const hmac = (algorithm: string, key: string | Buffer) => (input: string) =>
+  createHmac(algorithm, key).update(input).digest();
+const rs256 = (key: KeyObject) => (input: string) => signBytes('sha256', Buffer.from(input), key);
+
+describe('bad tokens', () => {
+  const key = 'a secret of the tests, long enough';
+  const rsa = generateKeyPairSync('rsa', { modulusLength: 2048 });
+  const stranger = generateKeyPairSync('rsa', { modulusLength: 2048 });
+  const publicPem = rsa.publicKey.export({ type: 'spki', format: 'pem' }) as string;
+  const hs256 = (payload: object) => token({ alg: 'HS256' }, payload, hmac('sha256', key));
+  const signed = (payload: object) => token({ alg: 'RS256', kid: 'one' }, payload, rs256(rsa.privateKey));
+  const keySet = createServer((_req, res) =>
+    res.end(JSON.stringify({ keys: [{ ...rsa.publicKey.export({ format: 'jwk' }), kid: 'one' }] })),
+  );
+  const apps: MemoryApp[] = [];
+  before(async () => {
+    await new Promise<void>(resolve => keySet.listen(0, '127.0.0.1', resolve));
+    const { port } = keySet.address() as AddressInfo;
+    const checks = { issuer: 'us', audience: 'dibs' };
+    apps.push(await startMemoryApp({ settings: { auth: { kind: 'jwt', secret: key, ...checks } } }));
+    const jwksUrl = `http://127.0.0.1:${port}/`;
+    apps.push(await startMemoryApp({ settings: { auth: { kind: 'jwt', jwksUrl, ...checks } } }));
+  });
+  after(async () => {
+    for (const app of apps) await app.stop();
+    keySet.close();
+  });
+
+  const nothing = () => Buffer.alloc(0);
+  const { exp: _, ...endless } = claims;
+  const ofSecret: Record<string, string> = {
+    'no algorithm': token({ alg: 'none' }, claims, nothing),
+    'no algorithm, oddly written': token({ alg: 'nOnE' }, claims, nothing),
+    HS512: token({ alg: 'HS512' }, claims, hmac('sha512', key)),
+    HS384: token({ alg: 'HS384' }, claims, hmac('sha384', key)),
+    RS256: signed(claims),
+    'another secret': token({ alg: 'HS256' }, claims, hmac('sha256', 'another secret')),
+    'no signature': hs256(claims).replace(/[^.]*$/, ''),
+    'changed after it was signed': hs256(claims).replace(
+      /\.[^.]+\./,
+      `.${base64url(JSON.stringify({ ...claims, sub: 'boss' }))}.`,
+    ),
+    expired: hs256({ ...claims, exp: inS(-60) }),
+    'not yet valid': hs256({ ...claims, nbf: inS(60) }),
+    'an end that is no number': hs256({ ...claims, exp: 'never' }),
+    'another issuer': hs256({ ...claims, iss: 'them' }),
+    'no issuer': hs256({ ...claims, iss: undefined }),
+    'another audience': hs256({ ...claims, aud: 'shop' }),
+    'no audience': hs256({ ...claims, aud: undefined }),
+    'an unknown critical header': token({ alg: 'HS256', crit: ['x'], x: 1 }, claims, hmac('sha256', key)),
+    'no token': 'x',
+    'two points': '..',
+    'payload that is no JSON': `${base64url('{"alg":"HS256"}')}.${base64url('x')}.${base64url('x')}`,
+  };
+  const ofKeySet: Record<string, string> = {
+    'no algorithm': token({ alg: 'none' }, claims, nothing),
+    'the public key as a secret': token({ alg: 'HS256', kid: 'one' }, claims, hmac('sha256', publicPem)),
+    "the public key's bytes as a secret": token(
+      { alg: 'HS256', kid: 'one' },
+      claims,
+      hmac('sha256', rsa.publicKey.export({ type: 'spki', format: 'der' })),
+    ),
+    "a stranger's key": token({ alg: 'RS256', kid: 'one' }, claims, rs256(stranger.privateKey)),
+    "a stranger's key in the header": token(
+      { alg: 'RS256', jwk: stranger.publicKey.export({ format: 'jwk' }) },
+      claims,
+      rs256(stranger.privateKey),
+    ),
+    'an unknown key id': token({ alg: 'RS256', kid: 'two' }, claims, rs256(rsa.privateKey)),
+    expired: signed({ ...claims, exp: inS(-60) }),
+    'not yet valid': signed({ ...claims, nbf: inS(60) }),
+    'another issuer': signed({ ...claims, iss: 'them' }),
+    'another audience': signed({ ...claims, aud: ['shop'] }),
+  };
+
+  const routes = [
+    ['POST /coupons/welcome/issue', undefined],
+    ['GET /me/coupons', undefined],
+    ['POST /coupons', good],
+    ['GET /admin/lag', undefined],
+  ] as const;
+
+  for (const [which, tokens] of [ofSecret, ofKeySet].entries()) {
+    test(which === 0 ? 'where a secret is set' : 'where a key set is set', async t => {
+      const app = apps[which] as MemoryApp;
+      const kept = await app.kept();
+      for (const [name, bad] of Object.entries(tokens)) {
+        await t.test(name, async () => {
+          for (const [what, body] of routes) {
+            const headers = { authorization: `Bearer ${bad}` };
+            const answer = await call(app.url, what, body ? { headers, body } : { headers });
+            assertProblem(answer, '401 UNAUTHENTICATED');
+            assert.ok(!JSON.stringify(answer.body).includes(bad), 'the token is not repeated');
+          }
+        });
+      }
+      assert.deepEqual(await app.kept(), kept);
+      assert.deepEqual(
+        app.said.filter(({ level }) => level === 'error'),
+        [],
+      );
+    });
+  }
+
+  test('headers that are no Bearer', async () => {
+    const [app] = apps as [MemoryApp];
+    const headers = ['', 'Bearer', 'Bearer ', 'Basic YTpi', hs256(claims), `Bearer ${hs256(claims)} x`];
+    for (const authorization of headers) {
+      assertProblem(await call(app.url, 'GET /me/coupons', { headers: { authorization } }), '401 UNAUTHENTICATED');
+    }
+    const good = `authorization: Bearer ${hs256(claims)}\r\n`;
+    const twice = await raw(app.port, `GET /me/coupons HTTP/1.1\r\nhost: x\r\nconnection: close\r\n${good}${good}\r\n`);
+    assert.match(twice, /^HTTP\/1\.1 400 /);
+  });
+
+  test('a good one is let in; a sub that is no user id may not claim, a user may not operate', async () => {
+    for (const [app, make] of [
+      [apps[0], hs256],
+      [apps[1], signed],
+    ] as [MemoryApp, (payload: object) => string][]) {
+      const use = (payload: object) => ({ headers: { authorization: `Bearer ${make(payload)}` } });
+      assert.equal((await call(app.url, 'GET /me/coupons', use(claims))).status, 200);
+      assert.equal((await call(app.url, 'GET /me/coupons', use(endless))).status, 200);
+      for (const sub of [undefined, 7, '', 'a b', long(65), '__proto__\u0000']) {
+        assertProblem(await call(app.url, 'GET /me/coupons', use({ ...claims, sub })), '401 UNAUTHENTICATED');
+      }
+      for (const role of [undefined, 'Admin', ['admin'], true, { admin: true }]) {
+        assertProblem(await call(app.url, 'GET /admin/lag', use({ ...claims, role })), '403 FORBIDDEN');
+      }
+    }
+  });
+
+  test('a key set that is away is no fault of the token', async () => {
+    const app = await startMemoryApp({ settings: { auth: { kind: 'jwt', jwksUrl: 'http://127.0.0.1:9/' } } });
+    const headers = { authorization: `Bearer ${signed(claims)}` };
+    assertProblem(await call(app.url, 'GET /me/coupons', { headers }), '503 UNAVAILABLE');
+    await app.stop();
+  });
+});
