@@ -7,14 +7,13 @@ import { createServer, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
 let waiting: ServerResponse[] = [];
-const answer = '{"ok":true}';
-const headers = ['content-type', 'application/json; charset=utf-8', 'content-length', String(answer.length)];
 
 function flush(): void {
   const responses = waiting;
   waiting = [];
   for (const res of responses) {
-    res.writeHead(200, headers);
+    const answer = JSON.stringify({ ok: true });
+    res.writeHead(200, { 'content-type': 'application/json', 'content-length': answer.length });
     res.end(answer);
   }
 }

@@ -49,12 +49,12 @@ async function main(): Promise<void> {
   const stop = (): Promise<void> => {
     stopping ??= (async () => {
       for (const child of children) child.kill('SIGTERM');
-      await Promise.all(children.map(child => child.exitCode ?? child.signalCode ?? once(child, 'exit')));
+      for (const child of children) if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
       await services.stop();
     })();
     return stopping;
   };
-  process.on('SIGINT', stop).on('SIGTERM', stop);
+  process.on('SIGINT', () => void stop()).on('SIGTERM', () => void stop());
   try {
     const settings = {
       DIBS_PROFILE: 'cluster',

@@ -26,6 +26,7 @@ export function createHost(): Host {
       return pool.subarray(used - n, used);
     },
     async delay(ms, signal) {
+      // It rejects only when the signal fires, which ends the wait.
       await wait(ms, undefined, signal ? { signal } : {}).catch(() => {});
     },
   };

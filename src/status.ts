@@ -69,6 +69,7 @@ export class StatusReader {
 }
 
 async function readBatch(partition: number, tasks: readonly Task[], tools: StatusTools): Promise<Reading[]> {
+  // While ledger or board is away the store answers, for what it holds.
   const live = await fromLedger(partition, tasks, tools).catch(() => undefined);
   if (live) return live;
   const views = await tools.store.read(partition, tasks);

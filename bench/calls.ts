@@ -1,0 +1,80 @@
+/** How many calls to the servers 1,000 issued coupons take under load, counted by the servers. */
+import type { Bench, Measurement } from './bench.ts';
+import type { Counted } from './cluster.ts';
+import { Coupon } from './coupon.ts';
+import { load } from './load.ts';
+import { alternate, median, summary } from './rounds.ts';
+import { startDibs } from './servers.ts';
+
+const connections = 256;
+const stock = 10_000_000;
+/** What is on its way when the load ends comes to its end in this time, without being asked about. */
+const restMs = 300;
+
+/** Calls for 1,000 issued. */
+interface Calls {
+  produce: number;
+  fetch: number;
+  redis: number;
+  sql: number;
+  issued: number;
+}
+
+export const calls: Measurement = {
+  name: 'calls',
+  about: 'produce requests + fetches + Redis commands + SQL statements per 1,000 issued',
+  async run(bench) {
+    const cluster = await bench.cluster();
+    const dibs = await startDibs({ name: 'calls', flags: cluster.flags('calls'), inside: true });
+    try {
+      const coupon = await Coupon.create(dibs.url, 'all-win', stock);
+      const counted = async () => ({ ...(await cluster.counted()), plain: plain(await dibs.ask('commands')) });
+      const run = (round: number, seconds = bench.seconds) => stretch(bench, coupon, counted, round, seconds);
+      await run(-1, bench.warmSeconds);
+      bench.say(` ${connections} connections`);
+      const rounds = await alternate([{ name: 'calls', run: (round: number) => run(round) }], bench.pace);
+      const of = (name: keyof Calls) => median(rounds.map(({ values: [calls] }) => calls?.[name] ?? 0)).toFixed(1);
+      return {
+        lines: [
+          {
+            what: `cluster: produces + fetches + Redis commands + SQL statements per 1,000 issued, ${connections} connections`,
+            ...{ reach: 60, aim: 20, better: 'less', unit: '' },
+            measured: summary(rounds, ([calls]) => (calls ? calls.produce + calls.fetch + calls.redis + calls.sql : 0)),
+            note: `${of('produce')} + ${of('fetch')} + ${of('redis')} + ${of('sql')}`,
+          },
+        ],
+        rounds,
+      };
+    } finally {
+      await dibs.stop();
+    }
+  },
+};
+
+/** Redis counts scripts; other commands have the names of those inside scripts, so the client's count is taken. */
+const plain = (commands: Record<string, number>): number =>
+  Object.entries(commands).reduce((sum, [name, n]) => (name.startsWith('eval') ? sum : sum + n), 0);
+
+async function stretch(
+  { withBody }: Bench,
+  coupon: Coupon,
+  counted: () => Promise<Counted & { plain: number }>,
+  round: number,
+  seconds: number,
+): Promise<Calls> {
+  const { issued: issuedBefore } = await coupon.drained(0);
+  const before = await counted();
+  const body = withBody ? '{}' : '';
+  const loaded = await load({ url: coupon.url, path: coupon.path, users: `r${round}-`, body, connections, seconds });
+  await new Promise(resolve => setTimeout(resolve, restMs));
+  const after = await counted();
+  const { issued } = await coupon.drained(issuedBefore + loaded.answers - loaded.refused);
+  const per = (n: number) => (n * 1000) / (issued - issuedBefore);
+  return {
+    produce: per(after.produce - before.produce),
+    fetch: per(after.fetch - before.fetch),
+    redis: per(after.scripts - before.scripts + after.plain - before.plain),
+    sql: per(after.statements - before.statements),
+    issued: issued - issuedBefore,
+  };
+}

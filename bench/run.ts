@@ -1,0 +1,126 @@
+/**
+ * `npm run bench`: measures, prints the table, and says what falls short. The last result of each measurement stays
+ * in bench/out; `--paste` puts them into bench/README.md.
+ */
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { allInOne } from './all-in-one.ts';
+import type { Bench, Measurement } from './bench.ts';
+import { calls } from './calls.ts';
+import { type Cluster, startCluster } from './cluster.ts';
+import { embedded } from './embedded.ts';
+import { haveLoadTool } from './load.ts';
+import { printProfile } from './profile.ts';
+import { keep, kept, machine, out, paste, type Result, shortfalls, table } from './report.ts';
+import { type Measured, startEcho } from './servers.ts';
+
+/** Embedded first: the servers of the cluster are started when the first measurement asks for them. */
+const measurements: readonly Measurement[] = [embedded, allInOne, calls];
+
+const usage = `Usage: node bench/run.ts [options]
+  --only NAME,...   ${measurements.map(({ name }) => name).join(', ')}
+  --rounds N        rounds of each measurement (5)
+  --seconds S       of one measured stretch (3)
+  --tries N         how often a round that others disturbed is measured at most (3)
+  --body            requests for coupons carry a body, which is read and parsed, as those of the echo do
+  --profile         print where the measured server's time goes; its numbers are then no results
+  --json            print the results as JSON
+  --paste           measure nothing: put the last results into bench/README.md
+
+${measurements.map(({ name, about }) => `  ${name.padEnd(10)} ${about}`).join('\n')}`;
+
+/** From then on no round is done again, so that the whole run stays below ten minutes. */
+const repeatMsMax = 7 * 60_000;
+
+const { values } = parseArgs({
+  options: {
+    only: { type: 'string' },
+    rounds: { type: 'string', default: '5' },
+    seconds: { type: 'string', default: '3' },
+    tries: { type: 'string', default: '3' },
+    body: { type: 'boolean', default: false },
+    profile: { type: 'boolean', default: false },
+    json: { type: 'boolean', default: false },
+    paste: { type: 'boolean', default: false },
+    help: { type: 'boolean', default: false },
+  },
+});
+
+const say = (line: string): void => console.error(line);
+
+function numberOf(flag: string, text: string): number {
+  const n = Number(text);
+  if (n > 0 && (flag === 'seconds' || Number.isInteger(n))) return n;
+  throw new Error(`--${flag} ${text} is no number that it could be: give one from 1.`);
+}
+
+function chosen(): readonly Measurement[] {
+  if (values.only === undefined) return measurements;
+  return values.only.split(',').map(name => {
+    const found = measurements.find(measurement => measurement.name === name);
+    if (!found) throw new Error(`--only ${name}: there is no such measurement: choose from ${measurements.map(m => m.name).join(', ')}.`);
+    return found;
+  });
+}
+
+async function main(): Promise<void> {
+  if (values.help) return console.log(usage);
+  const names = measurements.map(({ name }) => name);
+  if (values.paste) return paste(kept(names));
+  const wanted = chosen();
+  await haveLoadTool(say);
+  const results = await measureAll(wanted);
+  const lines = results.flatMap(result => result.lines);
+  if (values.json) return console.log(JSON.stringify(results, null, 1));
+  console.log(`\n${machine()}\n\n${table(lines)}\n`);
+  const short = shortfalls(lines);
+  console.log(short.length === 0 ? 'Nothing falls short.' : `Falls short:\n${short.map(line => `  ${line}`).join('\n')}`);
+}
+
+async function measureAll(wanted: readonly Measurement[]): Promise<Result[]> {
+  let echo: Promise<Measured> | undefined;
+  let cluster: Promise<Cluster> | undefined;
+  const seconds = numberOf('seconds', values.seconds);
+  const folder = (name: string) => join(out, `${name}.profile`);
+  const bench: Bench = {
+    seconds,
+    warmSeconds: Math.min(3, seconds),
+    pace: {
+      rounds: numberOf('rounds', values.rounds),
+      triesMax: numberOf('tries', values.tries),
+      noRepeatAfter: performance.now() + repeatMsMax,
+      say,
+    },
+    withBody: values.body,
+    say,
+    echo: () => (echo ??= startEcho()),
+    cluster: () => (cluster ??= startCluster(say)),
+    profile(name) {
+      if (values.profile) rmSync(folder(name), { recursive: true, force: true });
+      return values.profile ? folder(name) : undefined;
+    },
+  };
+  const results: Result[] = [];
+  try {
+    for (const { name, about, run } of wanted) {
+      const startedAt = performance.now();
+      say(`${name}: ${about}`);
+      const result: Result = { name, at: new Date().toISOString(), machine: machine(), ...(await run(bench)) };
+      if (values.profile) printProfile(folder(name), say);
+      else keep(result);
+      results.push(result);
+      say(` took ${((performance.now() - startedAt) / 1000).toFixed(0)} s`);
+    }
+  } finally {
+    await Promise.all([echo?.then(it => it.stop()), cluster?.then(it => it.stop())]);
+  }
+  return results;
+}
+
+try {
+  await main();
+} catch (error) {
+  console.error(error instanceof Error ? `bench: ${error.message}` : error);
+  process.exitCode = 1;
+}

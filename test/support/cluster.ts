@@ -1,0 +1,200 @@
+/**
+ * dibs as it runs in earnest: processes of their own on real servers. A test breaks servers of its own and shares
+ * the others; each cluster has names of its own on them.
+ */
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import pg from 'pg';
+import { type ServerName, type Services, type ServicesOptions, startServices } from '../../scripts/services.ts';
+import { type Client, createClient } from '../../src/client/index.ts';
+import type { KillPoint } from './kill-points.ts';
+import type { FromNode, ToNode } from './node-process.ts';
+import { type RowOfSale, Sale, testTiming } from './sale.ts';
+
+export const noServices = process.env.DIBS_TEST_SERVICES === 'none' && 'no services (DIBS_TEST_SERVICES=none)';
+
+const allServers: readonly ServerName[] = ['redis', 'postgres', 'kafka'];
+
+/** Servers of our own for what the test breaks; the others from the environment, or of our own as well. */
+export async function serversFor(own: readonly ServerName[], args: ServicesOptions['args'] = {}): Promise<Services> {
+  const shared = allServers.filter(name => !own.includes(name));
+  const sets = await Promise.all([
+    startServices({ own: true, only: own, args }),
+    ...(shared.length > 0 ? [startServices({ only: shared })] : []),
+  ]);
+  const stop = async () => void (await Promise.all(sets.map(set => set.stop())));
+  const given = sets.map(set => Object.fromEntries(Object.entries(set).filter(([, value]) => value !== '')));
+  return { ...(Object.assign({}, ...given) as Services), stop, [Symbol.asyncDispose]: stop };
+}
+
+export type Flags = Record<string, string>;
+
+/** One process of dibs. */
+export class TestNode {
+  url = '';
+  readonly lines: string[] = [];
+  /** The signal or code that it ended with. */
+  readonly ended: Promise<string>;
+  private readonly child: ChildProcess;
+
+  private constructor(flags: Flags, kill: KillPoint | undefined) {
+    const { DIBS_TEST_KILL: _, ...env } = process.env;
+    this.child = fork(join(import.meta.dirname, 'node-process.ts'), {
+      env: { ...env, DIBS_TEST_FLAGS: JSON.stringify(flags), ...(kill ? { DIBS_TEST_KILL: kill } : {}) },
+      execArgv: [],
+      silent: true,
+    });
+    for (const output of [this.child.stdout, this.child.stderr]) {
+      output?.setEncoding('utf8').on('data', (text: string) => {
+        this.lines.push(text);
+        if (process.env.DIBS_TEST_LOG) process.stderr.write(`${this.child.pid} ${text}`);
+      });
+    }
+    this.ended = once(this.child, 'exit').then(([code, signal]) => String(signal ?? code));
+  }
+
+  /** Resolves once it can accept. */
+  static async start(flags: Flags, kill?: KillPoint): Promise<TestNode> {
+    const node = new TestNode(flags, kill);
+    try {
+      const ready = await node.heard('ready');
+      node.url = ready.kind === 'ready' ? ready.url : '';
+      return node;
+    } catch (error) {
+      await node.kill();
+      throw error;
+    }
+  }
+
+  get pid(): number {
+    return this.child.pid as number;
+  }
+
+  get client(): Client {
+    return createClient({ baseUrl: this.url, timing: testTiming });
+  }
+
+  /** From now on the kill point strikes. */
+  async arm(): Promise<void> {
+    this.send('arm');
+    await this.heard('armed');
+  }
+
+  pause(): void {
+    this.child.kill('SIGSTOP');
+  }
+
+  resume(): void {
+    this.child.kill('SIGCONT');
+  }
+
+  async kill(): Promise<void> {
+    this.child.kill('SIGKILL');
+    await this.ended;
+  }
+
+  async stop(): Promise<void> {
+    if (this.child.connected) this.send('stop');
+    await this.ended;
+  }
+
+  /** CPU time used so far, ms; Linux counts it in ticks of 10 ms. */
+  cpuMs(): number {
+    const fields = readFileSync(`/proc/${this.pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
+    return (Number(fields[11]) + Number(fields[12])) * 10;
+  }
+
+  /** The sum of a counter of /metrics, over all labels that contain `label`. */
+  async metric(name: string, label = ''): Promise<number> {
+    const text = await (await fetch(`${this.url}/metrics`)).text();
+    const lines = text.split('\n').filter(line => line.startsWith(name) && line.includes(label));
+    return lines.reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0);
+  }
+
+  private send(message: ToNode): void {
+    this.child.send(message);
+  }
+
+  private heard(kind: FromNode['kind']): Promise<FromNode> {
+    return new Promise((resolve, reject) => {
+      const listen = (message: FromNode) => {
+        if (message.kind !== kind && message.kind !== 'failed') return;
+        this.child.off('message', listen);
+        if (message.kind === kind) resolve(message);
+        else reject(new Error(message.message));
+      };
+      this.child.on('message', listen);
+      void this.ended.then(how =>
+        reject(new Error(`the process ended (${how}): ${this.lines.join('').slice(-2_000)}`)),
+      );
+    });
+  }
+}
+
+let clusters = 0;
+
+/** Processes that share servers, names and a secret. */
+export class Cluster {
+  readonly services: Services;
+  readonly namespace: string;
+  private readonly flags: Flags;
+  private readonly nodes: TestNode[] = [];
+  private pool: pg.Pool | undefined;
+
+  constructor(services: Services, flags: Flags = {}) {
+    this.services = services;
+    this.namespace = `f${process.pid}_${++clusters}`;
+    this.flags = {
+      profile: 'cluster',
+      auth: 'none',
+      port: '0',
+      secret: 'a secret that all processes of the test share',
+      namespace: this.namespace,
+      partitions: '1',
+      logLevel: process.env.DIBS_TEST_LOG ?? 'warn',
+      kafkaBrokers: services.kafkaBrokers,
+      redisUrl: services.redisUrl,
+      databaseUrl: services.databaseUrl,
+      ...flags,
+    };
+  }
+
+  /** `roles` as in DIBS_ROLES. */
+  async node(roles: string, kill?: KillPoint): Promise<TestNode> {
+    const node = await TestNode.start({ ...this.flags, roles }, kill);
+    this.nodes.push(node);
+    return node;
+  }
+
+  /** In the cluster's schema. */
+  async sql<T extends pg.QueryResultRow>(text: string, values: unknown[] = []): Promise<T[]> {
+    if (!this.pool) {
+      const options = `-c search_path=dibs_${this.namespace}`;
+      this.pool = new pg.Pool({ connectionString: this.services.databaseUrl, max: 2, options });
+      this.pool.on('error', () => {});
+      this.pool.on('connect', client => client.on('error', () => {}));
+    }
+    return (await this.pool.query<T>(text, values)).rows;
+  }
+
+  rows(couponId: string): Promise<RowOfSale[]> {
+    return this.sql<RowOfSale>(
+      'select slot, user_id as "userId", "offset"::int from user_coupon where coupon_id = $1 order by slot',
+      [couponId],
+    );
+  }
+
+  /** Opens a sale whose crowd presses at `node`. */
+  sale(couponId: string, node: () => TestNode, stock = 200): Promise<Sale> {
+    return Sale.open({ couponId, stock, url: () => node().url, rows: id => this.rows(id) });
+  }
+
+  /** Ends its processes; the servers stay. */
+  async stop(): Promise<void> {
+    for (const node of this.nodes) node.resume();
+    await Promise.all(this.nodes.map(node => node.kill()));
+    await this.pool?.end();
+  }
+}
