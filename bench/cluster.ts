@@ -72,7 +72,9 @@ export async function startCluster(say: (line: string) => void): Promise<Cluster
     async counted() {
       const requests = await brokerCounts(jmxPort);
       const stats = await redis.info('commandstats');
-      const scripts = ['evalsha', 'eval'].map(name => Number(new RegExp(`^cmdstat_${name}:calls=(\\d+)`, 'm').exec(stats)?.[1] ?? 0));
+      const scripts = ['evalsha', 'eval'].map(name =>
+        Number(new RegExp(`^cmdstat_${name}:calls=(\\d+)`, 'm').exec(stats)?.[1] ?? 0),
+      );
       const { rows } = await postgres.query<{ calls: string }>(
         `select coalesce(sum(calls), 0) as calls from pg_stat_statements where query not like '%pg_stat_statements%'`,
       );
@@ -98,6 +100,10 @@ export async function startCluster(say: (line: string) => void): Promise<Cluster
 /** Requests that the broker has answered, by kind. */
 async function brokerCounts(port: number): Promise<Record<string, number>> {
   const source = join(import.meta.dirname, 'BrokerCounts.java');
-  const { stdout } = await promisify(execFile)(find('java') as string, ['-XX:TieredStopAtLevel=1', source, String(port)]);
+  const { stdout } = await promisify(execFile)(find('java') as string, [
+    '-XX:TieredStopAtLevel=1',
+    source,
+    String(port),
+  ]);
   return JSON.parse(stdout) as Record<string, number>;
 }

@@ -34,7 +34,20 @@ export async function haveLoadTool(log: (line: string) => void): Promise<void> {
 }
 
 export async function load({ url, path, users, body = '', connections, seconds }: Load): Promise<Loaded> {
-  const args = ['-t1', `-c${connections}`, `-d${seconds}s`, '--timeout', '10s', '-s', script, url, '--', path, users, body];
+  const args = [
+    '-t1',
+    `-c${connections}`,
+    `-d${seconds}s`,
+    '--timeout',
+    '10s',
+    '-s',
+    script,
+    url,
+    '--',
+    path,
+    users,
+    body,
+  ];
   const { stdout } = await promisify(execFile)('wrk', args);
   const line = stdout.trim().split('\n').at(-1) ?? '';
   const { duration, requests, refused, broken, p50, p99 } = JSON.parse(line) as Record<string, number> & {

@@ -65,10 +65,12 @@ export function table(lines: readonly Line[]): string {
 }
 
 export function shortfalls(lines: readonly Line[]): string[] {
-  return lines.filter(line => verdictOf(line) === 'SHORT').map(line => {
-    const { what, reach, unit, measured } = line;
-    return `${what}: ${figure(measured.median, unit)}, ${figure(reach, unit)} was to be reached`;
-  });
+  return lines
+    .filter(line => verdictOf(line) === 'SHORT')
+    .map(line => {
+      const { what, reach, unit, measured } = line;
+      return `${what}: ${figure(measured.median, unit)}, ${figure(reach, unit)} was to be reached`;
+    });
 }
 
 export function keep(result: Result): void {
@@ -92,7 +94,8 @@ export function paste(results: readonly Result[]): void {
   const file = join(import.meta.dirname, 'README.md');
   const text = readFileSync(file, 'utf8');
   const [from, to] = [text.indexOf(begin), text.indexOf(end)];
-  if (from < 0 || to < from) throw new Error(`${file} has lost the marks of its table: put "${begin}" and "${end}" back`);
+  if (from < 0 || to < from)
+    throw new Error(`${file} has lost the marks of its table: put "${begin}" and "${end}" back`);
   const days = [...new Set(results.map(({ at }) => at.slice(0, 10)))].sort();
   const lines = results.flatMap(result => result.lines);
   const short = shortfalls(lines);

@@ -6,17 +6,21 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { allInOne } from './all-in-one.ts';
+import { arrivals } from './arrivals.ts';
 import type { Bench, Measurement } from './bench.ts';
 import { calls } from './calls.ts';
 import { type Cluster, startCluster } from './cluster.ts';
 import { embedded } from './embedded.ts';
 import { haveLoadTool } from './load.ts';
+import { persist } from './persist.ts';
 import { printProfile } from './profile.ts';
+import { refused } from './refusals.ts';
 import { keep, kept, machine, out, paste, type Result, shortfalls, table } from './report.ts';
+import { reserve } from './reserve.ts';
 import { type Measured, startEcho } from './servers.ts';
 
 /** Embedded first: the servers of the cluster are started when the first measurement asks for them. */
-const measurements: readonly Measurement[] = [embedded, allInOne, calls];
+const measurements: readonly Measurement[] = [embedded, refused, allInOne, calls, arrivals, reserve, persist];
 
 const usage = `Usage: node bench/run.ts [options]
   --only NAME,...   ${measurements.map(({ name }) => name).join(', ')}
@@ -59,7 +63,10 @@ function chosen(): readonly Measurement[] {
   if (values.only === undefined) return measurements;
   return values.only.split(',').map(name => {
     const found = measurements.find(measurement => measurement.name === name);
-    if (!found) throw new Error(`--only ${name}: there is no such measurement: choose from ${measurements.map(m => m.name).join(', ')}.`);
+    if (!found)
+      throw new Error(
+        `--only ${name}: there is no such measurement: choose from ${measurements.map(m => m.name).join(', ')}.`,
+      );
     return found;
   });
 }
@@ -75,7 +82,9 @@ async function main(): Promise<void> {
   if (values.json) return console.log(JSON.stringify(results, null, 1));
   console.log(`\n${machine()}\n\n${table(lines)}\n`);
   const short = shortfalls(lines);
-  console.log(short.length === 0 ? 'Nothing falls short.' : `Falls short:\n${short.map(line => `  ${line}`).join('\n')}`);
+  console.log(
+    short.length === 0 ? 'Nothing falls short.' : `Falls short:\n${short.map(line => `  ${line}`).join('\n')}`,
+  );
 }
 
 async function measureAll(wanted: readonly Measurement[]): Promise<Result[]> {

@@ -75,7 +75,8 @@ export async function startDibs({ name, flags, inside = false, profile }: DibsOp
     if (child.exitCode !== null || child.signalCode !== null) {
       throw new Error(`dibs ended while starting: ${readFileSync(logFile, 'utf8').trim()}`);
     }
-    if (performance.now() - started > readyMsMax) throw new Error(`dibs is not ready after ${readyMsMax} ms: see ${logFile}`);
+    if (performance.now() - started > readyMsMax)
+      throw new Error(`dibs is not ready after ${readyMsMax} ms: see ${logFile}`);
     await sleep(pollMs);
   }
   const readyMs = performance.now() - started;

@@ -6,7 +6,7 @@ export type CounterName =
   | 'accepted'
   /** Label: code. */
   | 'refused'
-  /** Label: won, duplicated, closed, not_open, sold_out, malformed, unknown_coupon. */
+  /** Label: won, lost, malformed. The reasons of those who lost are in GET /coupons/{couponId}/stats. */
   | 'decided'
   | 'issued'
   /** Label: the log it was set aside from. */

@@ -24,7 +24,7 @@ const of = (value: unknown): LogEntry => at(JSON.stringify(value));
 // --- arbitraries --------------------------------------------------------------------------------------------------
 
 const textOf = (alphabet: string) =>
-  fc.array(fc.constantFrom(...alphabet), { minLength: 1, maxLength: 64 }).map(letters => letters.join(''));
+  fc.array(fc.constantFrom(...alphabet.split('')), { minLength: 1, maxLength: 64 }).map(letters => letters.join(''));
 const lower = 'abcdefghijklmnopqrstuvwxyz0123456789';
 const couponId = textOf(`${lower}-`).map(c);
 const userId = textOf(`${lower}ABCXYZ._:@-`).map(u);

@@ -175,6 +175,20 @@ suite('a crash', () => {
   });
 });
 
+test('a batch that is read again in smaller pieces: the one mark at its end names the totals of all of it', async () => {
+  await world.open('a', 1);
+  await world.open('b', 1);
+  world.put(request('x', 1, 'a'), request('y', 2, 'a'), request('z', 3, 'b'), request('w', 4, 'b'));
+  world.ledger.once('apply', 'after');
+  await assert.rejects(world.reserve.step(0));
+  world.log.readMax = 4;
+  await world.drain(world.reserve);
+  assert.deepEqual(
+    marks().map(mark => [mark.from, mark.next, mark.counts.a?.sold_out, mark.counts.b?.sold_out]),
+    [[0, 6, 1, 1]],
+  );
+});
+
 suite('two that believe they own the partition', () => {
   test('agree, and a paused one that wakes up does no harm', async () => {
     const other = world.newReserve();

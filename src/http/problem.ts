@@ -115,6 +115,8 @@ export function problemOf(error: unknown): Problem | undefined {
       return problem('UNSUPPORTED_MEDIA_TYPE', 'send a body with content-type: application/json');
     case 'FST_ERR_CTP_INVALID_JSON_BODY':
       return malformed('the body is not JSON');
+    case 'FST_ERR_MAX_PARAM_LENGTH':
+      return malformed('a part of the path is too long');
   }
   if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) return malformed((error as Error).message);
   return undefined;

@@ -7,6 +7,7 @@ import {
   heartbeatStallMsMax,
   joinRetryMs,
   lastCommitMsMax,
+  leaveMsMax,
   sessionMsMax,
 } from './limits.ts';
 import { assigner } from './share.ts';
@@ -55,7 +56,7 @@ export class Membership {
     if (this.#closing.signal.aborted) return;
     this.#closing.abort();
     if (this.#committing) await atMost(lastCommitMsMax, this.#committing);
-    await this.#consumer.close(true).catch(() => {});
+    await leave(this.#consumer);
     this.#hold(new Set());
   }
 
@@ -91,12 +92,11 @@ export class Membership {
     void this.#join();
   }
 
-  /** The old member is left to its session timeout. */
   #replace(consumer: Consumer): void {
     if (consumer !== this.#consumer || this.#closing.signal.aborted) return;
     this.#kafka.log('warn', `group ${this.#group}: no heartbeat succeeded for a while, joining anew`);
     this.#consumer = this.#connect();
-    consumer.close(true).catch(() => {});
+    void leave(consumer);
     void this.#join();
   }
 
@@ -152,4 +152,13 @@ export class Membership {
       }
     }
   }
+}
+
+/**
+ * Leaving comes first: a client that is closed while it joins takes up heartbeats afterwards, and their timer keeps the
+ * process alive for ever. A member whose leaving does not get through is dropped at its session timeout.
+ */
+async function leave(consumer: Consumer): Promise<void> {
+  await atMost(leaveMsMax, new Promise(resolve => consumer.leaveGroup(true, resolve)));
+  await consumer.close(true).catch(() => {});
 }

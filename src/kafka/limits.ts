@@ -44,6 +44,7 @@ export const probeRequestMsMax = 700;
 export const closeMsMax = 2_000;
 /** Leaving a group waits this long for a last commit. */
 export const lastCommitMsMax = 1_000;
+export const leaveMsMax = 800;
 
 /** Bytes of one batch in the request log, and in the logs that may quote its entries in base64. */
 export const requestBatchBytesMax = 1024 * 1024;

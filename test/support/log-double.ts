@@ -20,6 +20,8 @@ export class LogDouble implements EventLog {
   gate: Promise<unknown> | undefined;
   isReachable = true;
   reads = 0;
+  /** A read gives no more than this, whatever it was asked for. */
+  readMax = Number.POSITIVE_INFINITY;
   /** What the group of a stage gets at once. */
   assigned: number[] = [0];
   on: Parameters<EventLog['assign']>[2] | undefined;
@@ -95,7 +97,7 @@ export class LogDouble implements EventLog {
         signal?.addEventListener('abort', () => resolve(), { once: true });
       });
     }
-    const entries = list.slice(from, from + max);
+    const entries = list.slice(from, from + Math.min(max, this.readMax));
     return { entries, next: from + entries.length, end: list.length };
   }
 

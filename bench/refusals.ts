@@ -1,0 +1,169 @@
+/** What it costs to refuse the crowd of a sold-out coupon, and whom it disturbs. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Bench, Found, Measurement } from './bench.ts';
+import type { Cluster, Counted } from './cluster.ts';
+import { Coupon } from './coupon.ts';
+import { treeUsed } from './cpu.ts';
+import { cpuNote, echoSide, ratioOf, type Stretch, thousands, warmEcho } from './issued.ts';
+import { load } from './load.ts';
+import type { Line } from './report.ts';
+import { alternate, type Side, summary } from './rounds.ts';
+import { type Dibs, emptyFolder, startDibs } from './servers.ts';
+
+const connections = 64;
+const refusals = 100_000;
+/** Each is two stretches of several seconds. */
+const countingRounds = 3;
+/** Longer than a process takes to hear that a coupon is sold out. */
+const latchedMs = 2_000;
+/** One request in this time keeps a process following the coupon. */
+const followMs = 500;
+
+export const refused: Measurement = {
+  name: 'refusals',
+  about: 'refusals per second of a sold-out coupon, no key / echo; calls to the servers during 100,000 of them',
+  async run(bench) {
+    const flags = { data: emptyFolder('refusals.data') };
+    const onFile = await speed(bench, 'embedded', flags, 'refusals');
+    const cluster = await bench.cluster();
+    const onCluster = await speed(bench, 'cluster', cluster.flags('refusals'), 'refusals-cluster');
+    const disturbed = await disturbance(bench, cluster);
+    return {
+      lines: [...onFile.lines, ...onCluster.lines, ...disturbed.lines],
+      rounds: [...onFile.rounds, ...onCluster.rounds, ...disturbed.rounds],
+    };
+  },
+};
+
+async function speed(bench: Bench, profile: string, flags: Record<string, string>, name: string): Promise<Found> {
+  const echo = await bench.echo();
+  const dibs = await startDibs({ name, flags, profile: bench.profile(name) });
+  try {
+    const coupon = await soldOut(dibs);
+    bench.say(` ${profile}, ${connections} connections: dibs | echo`);
+    await refuse(bench, coupon, -1, bench.warmSeconds);
+    await warmEcho(bench, connections);
+    const seconds = Math.min(2, bench.seconds);
+    const side: Side<Stretch> = {
+      name: 'dibs',
+      async run(round) {
+        const before = treeUsed(dibs.pid);
+        const { answers, seconds: took, p50Ms, p99Ms } = await refuse(bench, coupon, round, seconds);
+        const cpuUs = { dibs: ((treeUsed(dibs.pid) - before) * 1e6) / answers };
+        return { perSecond: answers / took, p50Ms, p99Ms, cpuUs };
+      },
+    };
+    const rounds = await alternate([side, echoSide(echo, seconds, connections)], bench.pace);
+    const measured = summary(rounds, ratioOf);
+    const note = `${thousands(rounds, 0)} of ${thousands(rounds, 1)} k/s; CPU us: ${cpuNote(rounds)}`;
+    const what = `${profile}: refusals of a sold-out coupon per second / echo, ${connections} connections`;
+    return { lines: [{ what, reach: 0.8, aim: 1, better: 'more', unit: '', measured, note }], rounds };
+  } finally {
+    await dibs.stop();
+  }
+}
+
+async function soldOut(dibs: Dibs): Promise<Coupon> {
+  const coupon = await Coupon.create(dibs.url, 'sold-out', 1);
+  const outcome = await coupon.claim('winner');
+  if (outcome !== 'issued') throw new Error(`the only unit was not issued but ${outcome}`);
+  await coupon.drained(1);
+  await latched(coupon);
+  return coupon;
+}
+
+async function latched(coupon: Coupon): Promise<void> {
+  await press(coupon);
+  await sleep(latchedMs);
+}
+
+/** One more who comes too late. */
+async function press(coupon: Coupon): Promise<void> {
+  const res = await fetch(`${coupon.url}${coupon.path}`, { method: 'POST', headers: { 'x-user-id': 'late' } });
+  if (res.status !== 410) throw new Error(`a sold-out coupon was answered with ${res.status}`);
+}
+
+async function refuse({ withBody }: Bench, coupon: Coupon, round: number, seconds: number) {
+  const body = withBody ? '{}' : '';
+  const loaded = await load({ url: coupon.url, path: coupon.path, users: `l${round}-`, body, connections, seconds });
+  if (loaded.broken > 0 || loaded.refused !== loaded.answers) {
+    throw new Error(`not everyone was refused: ${JSON.stringify(loaded)}`);
+  }
+  return loaded;
+}
+
+interface Calls {
+  redis: number;
+  log: number;
+  sql: number;
+  refusals: number;
+}
+
+/**
+ * A process that only serves the API, so that no stage polls: under load, then as long with one request now and then,
+ * which is what its background reads cost. The difference is what the refusals cost.
+ */
+async function disturbance(bench: Bench, cluster: Cluster): Promise<Found> {
+  const flags = { ...cluster.flags('refusals'), roles: 'api' };
+  const dibs = await startDibs({ name: 'refusals-calls', flags, inside: true });
+  try {
+    // The same coupon: what the other process left.
+    const coupon = await Coupon.create(dibs.url, 'sold-out', 1);
+    await latched(coupon);
+    const { answers, seconds: took } = await refuse(bench, coupon, -2, bench.warmSeconds);
+    const seconds = Math.ceil((refusals * 1.1 * took) / answers);
+    bench.say(` calls during ${refusals} refusals: under load | at rest, ${seconds} s each`);
+    const counted = async () => ({ ...(await cluster.counted()), commands: await dibs.ask<Commands>('commands') });
+    const sides: Side<Calls>[] = [
+      { name: 'load', run: round => callsDuring(counted, () => crowd(bench, coupon, round, seconds)) },
+      { name: 'rest', run: () => callsDuring(counted, () => now(coupon, seconds)) },
+    ];
+    const rounds = await alternate(sides, { ...bench.pace, rounds: Math.min(countingRounds, bench.pace.rounds) });
+    const total = (calls?: Calls) => (calls ? calls.redis + calls.log + calls.sql : 0);
+    const beyond = ([load, rest]: Calls[]) => Math.max(0, total(load) - total(rest));
+    const perSecond = summary(rounds, ([load]) => (load?.redis ?? 0) / seconds).median.toFixed(1);
+    const line: Line = {
+      what: `cluster: calls to Redis, log and store during ${refusals} refusals, beyond those at rest`,
+      ...{ reach: 0, aim: 0, better: 'less', unit: '' },
+      measured: summary(rounds, beyond),
+      note: `Redis commands at any time ${perSecond} a second`,
+    };
+    return { lines: [line], rounds };
+  } finally {
+    await dibs.stop();
+  }
+}
+
+type Commands = Record<string, number>;
+
+async function crowd(bench: Bench, coupon: Coupon, round: number, seconds: number): Promise<number> {
+  const { answers } = await refuse(bench, coupon, round, seconds);
+  if (answers < refusals) throw new Error(`only ${answers} of ${refusals} were refused in ${seconds} s`);
+  return answers;
+}
+
+async function now(coupon: Coupon, seconds: number): Promise<number> {
+  let pressed = 0;
+  for (const until = performance.now() + seconds * 1000; performance.now() < until; pressed++) {
+    await press(coupon);
+    await sleep(followMs);
+  }
+  return pressed;
+}
+
+async function callsDuring(
+  counted: () => Promise<Counted & { commands: Commands }>,
+  work: () => Promise<number>,
+): Promise<Calls> {
+  const before = await counted();
+  const pressed = await work();
+  const after = await counted();
+  const names = Object.keys(after.commands).filter(name => !name.startsWith('eval') && name !== 'ping');
+  const plain = names.reduce((sum, name) => sum + (after.commands[name] ?? 0) - (before.commands[name] ?? 0), 0);
+  return {
+    redis: after.scripts - before.scripts + plain,
+    log: after.produce - before.produce + after.fetch - before.fetch,
+    sql: after.statements - before.statements,
+    refusals: pressed,
+  };
+}
