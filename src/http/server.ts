@@ -206,7 +206,7 @@ function addHooks(app: FastifyInstance, headers: readonly string[], say: Log, ro
   const parse = app.getDefaultJsonParser('error', 'error');
   app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
     if (body === '') done(null, undefined);
-    else parse(request, body as string, done);
+    else void parse(request, body as string, done);
   });
   app.setErrorHandler((error: FastifyError, request, reply) => sendError(error, request, reply, say));
   app.setNotFoundHandler((request, reply) => {
