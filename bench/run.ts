@@ -18,9 +18,21 @@ import { refused } from './refusals.ts';
 import { keep, kept, machine, out, paste, type Result, shortfalls, table } from './report.ts';
 import { reserve } from './reserve.ts';
 import { type Measured, startEcho } from './servers.ts';
+import { start } from './start.ts';
+import { waiting } from './streams.ts';
 
 /** Embedded first: the servers of the cluster are started when the first measurement asks for them. */
-const measurements: readonly Measurement[] = [embedded, refused, allInOne, calls, arrivals, reserve, persist];
+const measurements: readonly Measurement[] = [
+  embedded,
+  start,
+  refused,
+  allInOne,
+  calls,
+  arrivals,
+  reserve,
+  persist,
+  waiting,
+];
 
 const usage = `Usage: node bench/run.ts [options]
   --only NAME,...   ${measurements.map(({ name }) => name).join(', ')}

@@ -39,6 +39,8 @@ export const adminWaitMsMax = 10_000;
 // --- stages ---------------------------------------------------------------------------------------------------
 /** Entries of one ledger call: 500 take about 2 ms of the script's server. */
 export const reserveBatchMax = 500;
+/** Characters of one append of changes or dead letters: a few malformed entries can be larger than a log's message. */
+export const appendCharactersMax = 2 * 1024 * 1024;
 /** Changes of one transaction. */
 export const persistBatchMax = 1_000;
 export const statsBatchMax = 2_000;

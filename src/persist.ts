@@ -15,9 +15,9 @@ import {
 import { Alarm, messageOf } from './errors.ts';
 import type { Host } from './host.ts';
 import { persistBatchMax } from './limits.ts';
+import { appendInParts, checkLastEntry } from './log.ts';
 import type { Log, Metrics } from './metrics.ts';
 import type { Checkpoint, CouponStore, EventLog, OutcomeBoard, SetAside, StoreBatch } from './ports.ts';
-import { checkLastEntry } from './reserve.ts';
 import { type Batch, done, type Stage, type Verdict } from './stage.ts';
 
 export interface PersistTools {
@@ -200,7 +200,8 @@ const unreadableChange = (partition: number, entry: LogEntry, why: string): SetA
 
 async function copyToDeadLetters(partition: number, letters: readonly SetAside[], log: EventLog): Promise<void> {
   if (letters.length === 0) return;
-  await log.append(
+  await appendInParts(
+    log,
     changeDeadLetters,
     partition,
     letters.map(letter => JSON.stringify({ v: 1, ...letter })),

@@ -16,7 +16,7 @@ import type { Counts, Frontier, Holder, Phase, SaleChange } from './sale.ts';
 
 export interface ReadBatch {
   entries: LogEntry[];
-  /** Where the next read goes on; greater than `from` even when it holds no entries for us. */
+  /** Where the next read goes on: `from` when there was nothing; it may be greater although no entries are for us. */
   next: number;
   /** End of the partition at the time of the read: `end - next` entries are still to come. */
   end: number;
@@ -35,6 +35,7 @@ export interface EventLog {
    * Appends in the order given and resolves with the offset of the first once all are durable: value i is at base + i.
    * The caller keeps one append in flight a partition. `values` is not empty.
    * @throws NotAccepted: surely none is in the log. @throws OutcomeUnknown: some may be. A repeat appends again.
+   * @throws Alarm: the log was made anew.
    */
   append(log: LogName, partition: number, values: readonly string[], keys?: readonly string[]): Promise<number>;
   /**
@@ -53,7 +54,8 @@ export interface EventLog {
   end(log: LogName, partition: number): Promise<number>;
   /**
    * Takes part in the group's sharing of `log`'s partitions: `assigned` and `revoked` say who reads what. It is no
-   * fence: two members may for a while believe they own the same partition.
+   * fence: two members may for a while believe they own the same partition. Resolves at once; joining goes on for
+   * ever in the background. The callbacks must not throw.
    */
   assign(
     group: string,

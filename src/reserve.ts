@@ -16,6 +16,7 @@ import {
 } from './entry.ts';
 import { Alarm } from './errors.ts';
 import { reserveBatchMax } from './limits.ts';
+import { appendInParts, checkLastEntry } from './log.ts';
 import type { Log, Metrics } from './metrics.ts';
 import type { Applied, CouponReader, EventLog, OutcomeBoard, Place, StockLedger } from './ports.ts';
 import { type Batch, done, type Stage, type Verdict } from './stage.ts';
@@ -137,13 +138,14 @@ async function tell(
     keys.push('');
   }
   if (refused.length > 0) {
-    await log.append(
+    await appendInParts(
+      log,
       requestDeadLetters,
       partition,
       refused.map(r => JSON.stringify({ v: 1, log: requestLog, partition, ...r })),
     );
   }
-  if (values.length > 0) await log.append(changeLog, partition, values, keys);
+  await appendInParts(log, changeLog, partition, values, keys);
   if (frontier) {
     const told = await ledger.told(partition, tenure.build, tenure.markFrom, next);
     if (told === undefined) return false;
@@ -221,21 +223,4 @@ async function checkSameLog(partition: number, place: Present, log: EventLog): P
     );
   }
   await checkLastEntry(log, requestLog, partition, place.next, place.hash);
-}
-
-/** Throws Alarm unless the entry before `next` is the one that was read when `hash` was taken. */
-export async function checkLastEntry(
-  log: EventLog,
-  name: typeof requestLog | typeof changeLog,
-  partition: number,
-  next: number,
-  hash: string,
-): Promise<void> {
-  if (next === 0) return;
-  const { entries } = await log.read(name, partition, next - 1, 1, 1_000);
-  const last = entries[0];
-  if (last?.offset === next - 1 && entryHash(last) === hash) return;
-  throw new Alarm(
-    `${name} partition ${partition} is not the log that was read before: entry ${next - 1} differs or is gone`,
-  );
 }

@@ -251,7 +251,10 @@ suite('one watcher', () => {
     on.state.ledgerAway = true;
     await tick(frontierMs);
     await tick(frontierMs);
+    on.state.ledgerAway = false;
+    await tick(frontierMs);
     assert.deepEqual(mia.told, [['reserved', undefined]]);
+    on.state.ledgerAway = true;
     on.state.committedNext = 8;
     on.hint({ committedNext: 8 });
     await settle();
@@ -314,10 +317,10 @@ suite('many watchers', () => {
   test('whose first reading failed are all told within a second of when it works again', async () => {
     [on.state.ledgerAway, on.state.storeAway] = [true, true];
     [on.state.next, on.state.committedNext, on.state.soldOutAt] = [50, 50, 0];
+    // Somebody else waits, so the frontier is known when they come, and no later hint will name them.
+    watch('late', 900);
     on.hint({ committedNext: 50 });
     const all = Array.from({ length: 20 }, (_, i) => watch(`u${i}`, i));
-    await settle();
-    on.hint({ committedNext: 50 });
     await settle();
     assert.ok(all.every(w => w.last() === undefined));
     [on.state.ledgerAway, on.state.storeAway] = [false, false];

@@ -83,6 +83,17 @@ suite('committing', () => {
     await world.drainAll();
     assert.deepEqual(await world.winners(), firstOf(5));
   });
+  test('a paused one that wakes up with an older, smaller batch does not move the checkpoint back', async () => {
+    const paused = world.newPersist();
+    await paused.step(0);
+    await decided(5, 3);
+    await world.drain(world.persist);
+    const before = await checkpoint();
+    world.log.readMax = 2;
+    await paused.step(0);
+    assert.deepEqual(await checkpoint(), before);
+    assert.equal(paused.place, before.changeNext);
+  });
   test('the store is away for a while: nothing is lost, no restart', async () => {
     await decided(5, 3);
     world.store.always('commit', new Unavailable('postgres'));

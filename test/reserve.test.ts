@@ -3,7 +3,9 @@ import { afterEach, beforeEach, suite, test } from 'node:test';
 import {
   type Change,
   changeLog,
+  decodeEntry,
   entryHash,
+  type LogEntry,
   type Mark,
   requestDeadLetters,
   requestLog,
@@ -11,12 +13,12 @@ import {
 } from '../src/entry.ts';
 import { Unavailable } from '../src/errors.ts';
 import { idleTickMs, reserveBatchMax } from '../src/limits.ts';
+import { checkLastEntry } from '../src/log.ts';
 import { MemoryLedger } from '../src/memory/ledger.ts';
 import type { StockLedger } from '../src/ports.ts';
-import { checkLastEntry } from '../src/reserve.ts';
 import type { PartitionFold } from '../src/sale.ts';
 import { breakable } from './support/breakable.ts';
-import { added, closed, malformed, request } from './support/entries.ts';
+import { added, closed, fold, malformed, request } from './support/entries.ts';
 import { createWorld, firstOf, type World } from './support/world.ts';
 
 let world: World;
@@ -309,6 +311,24 @@ suite('the ledger is a cache', () => {
     await world.drain(reserve, 20);
     assertStory(firstOf(6));
     assert.equal(state.told, 10);
+  });
+  test('rolled back to before what was decided since: the gap is refused, and the same is decided again', async () => {
+    const memory = new MemoryLedger();
+    const reserve = world.newReserve(memory);
+    await world.open('a', 6);
+    world.crowd(0, 4);
+    await world.drain(reserve);
+    const state = stateOf(memory);
+    assert.ok(state);
+    // An older copy of the same state: two entries of it.
+    const older = world.log.of(requestLog).slice(0, 2);
+    state.fold = fold(older.map(decodeEntry)).fold;
+    state.fold.frontier.hash = entryHash(older[1] as LogEntry);
+    state.told = 2;
+    world.crowd(4, 9);
+    await world.drain(reserve, 20);
+    assertStory(firstOf(6));
+    assert.deepEqual([state.told, state.fold.frontier.next], [10, 10]);
   });
   test('away for a while: nothing is decided, nothing is lost, no restart', async () => {
     await world.open('a', 3);

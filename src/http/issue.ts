@@ -22,6 +22,7 @@ import {
   problemOf,
   type Reply,
   replyOf,
+  withHeaders,
 } from './problem.ts';
 import type { Rates } from './rate.ts';
 import type { Replies } from './replies.ts';
@@ -197,9 +198,6 @@ export class IssueRoute {
     this.refused.clear();
   }
 }
-
-const withHeaders = (reply: Reply, headers: readonly string[]): Reply =>
-  headers.length === 0 ? reply : { ...reply, headers: [...reply.headers, ...headers] };
 
 /** The answers that are always the same, whole. */
 function prepare(headers: readonly string[]) {

@@ -88,6 +88,9 @@ export function replyOf(p: Problem): Reply {
   return { status, headers: all, body, code };
 }
 
+export const withHeaders = (reply: Reply, headers: readonly string[]): Reply =>
+  headers.length === 0 ? reply : { ...reply, headers: [...reply.headers, ...headers] };
+
 export const unavailable: Problem = problem('UNAVAILABLE', 'a server that is needed does not answer, try again', {
   retryAfterS: retryAfterS.unavailable,
 });
@@ -108,19 +111,18 @@ export function problemOf(error: unknown): Problem | undefined {
   if (error instanceof Unavailable || error instanceof Alarm) return unavailable;
   const { code, statusCode, validation } = error as FrameworkError;
   if (validation) return malformed(faultOf(error as FrameworkError));
-  switch (code) {
-    case 'FST_ERR_CTP_BODY_TOO_LARGE':
-      return problem('BODY_TOO_LARGE', 'a body may have at most 64 KiB here');
-    case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
-      return problem('UNSUPPORTED_MEDIA_TYPE', 'send a body with content-type: application/json');
-    case 'FST_ERR_CTP_INVALID_JSON_BODY':
-      return malformed('the body is not JSON');
-    case 'FST_ERR_MAX_PARAM_LENGTH':
-      return malformed('a part of the path is too long');
-  }
+  const framework = code === undefined ? undefined : ofFramework[code];
+  if (framework) return framework;
   if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) return malformed((error as Error).message);
   return undefined;
 }
+
+const ofFramework: Record<string, Problem> = {
+  FST_ERR_CTP_BODY_TOO_LARGE: problem('BODY_TOO_LARGE', 'a body may have at most 64 KiB here'),
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: problem('UNSUPPORTED_MEDIA_TYPE', 'send a body with content-type: application/json'),
+  FST_ERR_CTP_INVALID_JSON_BODY: malformed('the body is not JSON'),
+  FST_ERR_MAX_PARAM_LENGTH: malformed('a part of the path is too long'),
+};
 
 /** What fastify throws. */
 interface FrameworkError extends Partial<Error> {

@@ -19,7 +19,7 @@ import type { Status } from '../outcome.ts';
 import type { Sealer } from '../task.ts';
 import { addressOf, askedOf } from './asked.ts';
 import { retryAfterS } from './limits.ts';
-import { problem, replyOf } from './problem.ts';
+import { problem, type Reply, replyOf, withHeaders } from './problem.ts';
 import type { Replies, Writer } from './replies.ts';
 import { openTask, taskJson, unknownTask } from './tasks.ts';
 
@@ -38,7 +38,7 @@ export interface StreamTools {
 const spokeMs = 1_000;
 const spokes = Math.max(1, Math.round(pingMs / spokeMs));
 
-const replies = {
+const refusals = {
   unknown: replyOf(unknownTask),
   form: replyOf(problem('NOT_ACCEPTABLE', 'this is a text/event-stream')),
   full: replyOf(
@@ -77,12 +77,12 @@ export class Streams {
     const { replies: out } = this.tools;
     const task = openTask(taskId, this.tools);
     const { accept, lastEventId } = askedOf(req.rawHeaders);
-    if (!task) return out.send(res, replies.unknown);
-    if (!accepts(accept)) return out.send(res, replies.form);
+    if (!task) return this.refuse(res, refusals.unknown);
+    if (!accepts(accept)) return this.refuse(res, refusals.form);
     if (req.method === 'HEAD') return out.send(res, { status: 200, headers: this.head, body: '' });
-    if (this.open >= streamsMax) return out.send(res, replies.full);
+    if (this.open >= streamsMax) return this.refuse(res, refusals.full);
     const address = this.admit(addressOf(res));
-    if (!address) return out.send(res, replies.fullForOne);
+    if (!address) return this.refuse(res, refusals.fullForOne);
     const stream = new Stream(this, res, taskId, task.couponId, seenOf(lastEventId), this.open % spokes, address);
     this.open++;
     (this.wheel[stream.spoke] as Set<Stream>).add(stream);
@@ -123,6 +123,10 @@ export class Streams {
     if (address.streams >= streamsPerAddressMax) return undefined;
     address.streams++;
     return address;
+  }
+
+  private refuse(res: ServerResponse, reply: Reply): void {
+    this.tools.replies.send(res, withHeaders(reply, this.tools.headers));
   }
 
   /** Spread at random, so that those who lost their server do not come back all at once. */

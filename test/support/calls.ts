@@ -79,8 +79,8 @@ export function raw(
     let text = '';
     const socket = connect(port, '127.0.0.1', () => socket.write(bytes));
     socket.setEncoding('latin1');
-    socket.on('data', chunk => {
-      text += chunk;
+    socket.on('data', (chunk: string | Buffer) => {
+      text += String(chunk);
       if (enough(text)) socket.destroy();
     });
     socket.on('error', error => (text === '' ? reject(error) : resolve(text)));

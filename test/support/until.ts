@@ -25,3 +25,10 @@ export async function until<T>(ask: () => T | Promise<T>, ms = 10_000): Promise<
     await new Promise(resolve => setTimeout(resolve, askMs));
   }
 }
+
+/** Waits until the assertions of `check` hold. */
+export const holds = (check: () => void | Promise<void>, ms?: number): Promise<true> =>
+  until(async () => {
+    await check();
+    return true as const;
+  }, ms);

@@ -1,0 +1,45 @@
+/** What the stages do with a log beyond one append or one read. */
+import { type changeLog, entryHash, type LogName, type requestLog } from './entry.ts';
+import { Alarm } from './errors.ts';
+import { appendCharactersMax, pollMsMax } from './limits.ts';
+import type { EventLog } from './ports.ts';
+
+/**
+ * Throws Alarm unless the entry before `next` is the one that was read when `hash` was taken: a log that was cut or
+ * made anew is not gone on with.
+ */
+export async function checkLastEntry(
+  log: EventLog,
+  name: typeof requestLog | typeof changeLog,
+  partition: number,
+  next: number,
+  hash: string,
+): Promise<void> {
+  if (next === 0) return;
+  const { entries } = await log.read(name, partition, next - 1, 1, pollMsMax);
+  const last = entries[0];
+  if (last?.offset === next - 1 && entryHash(last) === hash) return;
+  throw new Alarm(
+    `${name} partition ${partition} is not the log that was read before: entry ${next - 1} differs or is gone`,
+  );
+}
+
+/**
+ * Appends in order, in as many appends as the size asks for (a malformed entry may be as large as the log allows), and
+ * stops at the first that fails. @throws as EventLog.append; the first parts may stand in the log then.
+ */
+export async function appendInParts(
+  log: EventLog,
+  name: LogName,
+  partition: number,
+  values: readonly string[],
+  keys?: readonly string[],
+): Promise<void> {
+  for (let from = 0; from < values.length; ) {
+    let [to, characters] = [from, 0];
+    do characters += (values[to++] as string).length;
+    while (to < values.length && characters + (values[to] as string).length <= appendCharactersMax);
+    await log.append(name, partition, values.slice(from, to), keys?.slice(from, to));
+    from = to;
+  }
+}
