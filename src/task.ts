@@ -60,7 +60,9 @@ export function createSealer(secret: string, identity: string, randomBytes: (n: 
 }
 
 function parse(body: string): Task | undefined {
-  const [p, o, key, couponId, userId] = body.split(' ');
+  const words = body.split(' ');
+  if (words.length !== 5) return undefined;
+  const [p, o, key, couponId, userId] = words;
   const [partition, offset] = [Number(p), Number(o)];
   if (!Number.isSafeInteger(partition) || !Number.isSafeInteger(offset)) return undefined;
   if (!isRequestKey(key) || !isCouponId(couponId) || !isUserId(userId)) return undefined;

@@ -326,7 +326,7 @@ suite('runStage', () => {
     const stopping = running.stop().then(() => {
       stopped = true;
     });
-    await Promise.resolve();
+    for (let i = 0; i < 50; i++) await Promise.resolve();
     assert.equal(stopped, false);
     leave.resolve();
     await stopping;

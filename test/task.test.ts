@@ -70,7 +70,6 @@ suite('nothing else opens', () => {
     assert.deepEqual(Buffer.from(second, 'base64url'), Buffer.from(spare, 'base64url'));
     assert.equal(sealer.open(second), undefined);
     assert.equal(sealer.open(`${spare}=`), undefined);
-    assert.equal(sealer.open(Buffer.from(id, 'base64url').toString('base64')), id.match(/[-_]/) ? undefined : task);
   });
   test('what is no id at all', () => {
     for (const text of [

@@ -1,0 +1,205 @@
+/** Starting: what is made, what is refused with one sentence, and what is there again afterwards. */
+import assert from 'node:assert/strict';
+import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, describe, test } from 'node:test';
+import { createClient } from '../src/client/index.ts';
+import { logNames, requestLog } from '../src/entry.ts';
+import { Refused } from '../src/errors.ts';
+import { assertProblem, call } from './support/calls.ts';
+import { type Child, spawnDibs } from './support/child.ts';
+import { clusterGround, embeddedGround, type Flags, noCluster } from './support/profiles.ts';
+import { ended } from './support/road.ts';
+import { until } from './support/until.ts';
+
+const main = 'src/cli/main.ts';
+const children: Child[] = [];
+after(() => Promise.all(children.map(child => child.stop())));
+
+function spawn(args: string[], environment: Record<string, string>): Child {
+  const child = spawnDibs([main, ...args], environment);
+  children.push(child);
+  return child;
+}
+
+/** One sentence, for people, with nothing secret in it. */
+const refusal = (wanted: RegExp) => (error: unknown) => {
+  assert.ok(error instanceof Refused, String(error));
+  assert.match(error.message, wanted);
+  assert.ok(!error.message.includes('\n'));
+  return true;
+};
+
+describe('start, embedded', { timeout: 60_000 }, () => {
+  const grounds: ReturnType<typeof embeddedGround>[] = [];
+  after(() => Promise.all(grounds.map(ground => ground.close())));
+  const fresh = (flags: Flags = {}) => {
+    const ground = embeddedGround(flags);
+    grounds.push(ground);
+    return ground;
+  };
+
+  test('dibs config shows what the process would run with, and no secret', async () => {
+    const environment = { DIBS_SECRET: 'geheim geheim geheim', DIBS_REDIS_URL: 'redis://u:geheim@h:1' };
+    const child = spawn(['config', '--port', '8099'], environment);
+    assert.equal((await child.ended).code, 0);
+    assert.match(child.out, /--port +8099 +flag/);
+    assert.match(child.out, /--secret +\*+ +environment/);
+    assert.ok(!child.out.includes('geheim'));
+  });
+
+  test('--sample opens a coupon on an empty store, and leaves a store that is not alone', async () => {
+    const { environment } = fresh();
+    const first = spawn(['serve', '--sample'], environment);
+    const url = await first.url();
+    await until(() => first.out.includes('/docs'));
+    assert.match(first.out, /npx dibs rush welcome/);
+    const { state, stock } = await createClient({ baseUrl: url }).coupons.get('welcome');
+    assert.deepEqual([stock, state], [1_000, 'open']);
+    assert.deepEqual(await first.stop(), { code: 0, signal: null });
+    const second = spawn(['serve', '--sample'], environment);
+    await second.url();
+    await until(() => second.out.includes('/docs'));
+    assert.ok(!second.out.includes('1,000 units'));
+    assert.deepEqual(await second.stop(), { code: 0, signal: null });
+  });
+
+  test('a second process on the same file is refused naming the first, which is not disturbed', async () => {
+    const { environment, start } = fresh();
+    const first = spawn(['serve'], environment);
+    const url = await first.url();
+    const second = spawn(['serve'], environment);
+    assert.deepEqual(await second.ended, { code: 2, signal: null });
+    assert.match(second.err, new RegExp(`^dibs: .*is served by process ${first.pid} .*stop that one.*\n$`));
+    await assert.rejects(start(), refusal(new RegExp(`is served by process ${first.pid} `)));
+    assert.equal((await call(url, 'GET /readyz')).status, 200);
+    process.kill(first.pid, 'SIGKILL');
+    await first.ended;
+    // The lock went with the process.
+    const third = await start();
+    assert.equal((await call(third.url, 'GET /readyz')).status, 200);
+  });
+
+  test('without a secret one is made and kept for its owner only, and tasks stay answerable', async () => {
+    const { folder, start } = fresh({ secret: '' });
+    const first = await start();
+    const path = join(folder, 'secret');
+    assert.equal(statSync(path).mode & 0o777, 0o600);
+    const client = createClient({ baseUrl: first.url });
+    await client.coupons.create({ couponId: 'kept', name: 'kept', stock: 1 });
+    const { taskId } = await client.claim('kept', { userId: 'ann' }).outcome;
+    await first.stop();
+    const second = await start();
+    const task = await createClient({ baseUrl: second.url }).task(taskId as string);
+    assert.equal(task.state === 'done' && task.outcome, 'issued');
+    await second.stop();
+
+    const secret = readFileSync(path, 'utf8');
+    writeFileSync(path, 'another secret of the tests\n');
+    await assert.rejects(start(), refusal(/secret/));
+    rmSync(path);
+    await assert.rejects(start(), refusal(/secret/), 'one that is lost is not made anew in silence');
+    writeFileSync(path, secret);
+    await (await start()).stop();
+  });
+
+  test('a file that is not ours, or a folder that cannot be one, is refused in one sentence', async () => {
+    const { folder, start } = fresh();
+    writeFileSync(join(folder, 'dibs.db'), 'this is a text, and longer than the head of any database '.repeat(40));
+    await assert.rejects(start(), refusal(/dibs\.db/));
+    const aFile = join(folder, 'a-file');
+    writeFileSync(aFile, '');
+    await assert.rejects(start({ data: aFile }), refusal(/a-file/));
+    mkdirSync(join(folder, 'other', 'dibs.db'), { recursive: true });
+    await assert.rejects(start({ data: join(folder, 'other') }), refusal(/dibs\.db/));
+  });
+
+  test('a port that is taken is refused, and what was started is stopped again', async () => {
+    const [ground, other] = [fresh(), fresh()];
+    const { url } = await ground.start();
+    const { port } = new URL(url);
+    await assert.rejects(other.start({ port }), refusal(new RegExp(`--port ${port} .*in use`)));
+    await (await other.start()).stop();
+  });
+});
+
+describe('start, cluster', { skip: noCluster, timeout: 90_000 }, () => {
+  test('two processes that start at once make everything once, and work together', async () => {
+    const ground = await clusterGround();
+    try {
+      const both = [spawn(['serve', '--sample'], ground.environment), spawn(['serve', '--sample'], ground.environment)];
+      const [one, two] = await Promise.all(both.map(child => child.url()));
+      await Promise.all(both.map(child => until(() => child.out.includes('/docs'))));
+      const topics = (await ground.kafka.listTopics()).filter(name => name.startsWith(`${ground.namespace}.`));
+      assert.deepEqual(topics.sort(), logNames.map(log => `${ground.namespace}.${log}`).sort());
+      const [a, b] = [createClient({ baseUrl: one as string }), createClient({ baseUrl: two as string })];
+      assert.deepEqual(
+        (await a.coupons.list()).map(({ couponId }) => couponId),
+        ['welcome'],
+      );
+      const accepted = await call(one as string, 'POST /coupons/welcome/issue', { headers: { 'x-user-id': 'ann' } });
+      const task = await ended(b, accepted.body.taskId);
+      assert.deepEqual([task.outcome, 'slot' in task && task.slot], ['issued', 1]);
+      for (const child of both) assert.deepEqual(await child.stop(), { code: 0, signal: null });
+    } finally {
+      await ground.close();
+    }
+  });
+
+  test('what does not belong together is refused: another secret, partitions, log, or ledger', async () => {
+    const ground = await clusterGround({ partitions: '1' });
+    try {
+      const first = await ground.start();
+      const client = createClient({ baseUrl: first.url });
+      await client.coupons.create({ couponId: 'mine', name: 'mine', stock: 1 });
+      assert.equal((await client.claim('mine', { userId: 'ann' }).outcome).outcome, 'issued');
+      await first.stop();
+
+      await assert.rejects(
+        ground.start({ secret: 'another secret, long enough' }),
+        refusal(/another secret.*DIBS_SECRET/),
+      );
+      await assert.rejects(ground.start({ partitions: '2' }), refusal(/has 1 partitions but 2 are configured/));
+      await (await ground.start()).stop();
+
+      const topic = `${ground.namespace}.${requestLog}`;
+      await ground.kafka.deleteTopics({ topics: [topic] });
+      await until(async () => !(await ground.kafka.listTopics()).includes(topic));
+      await assert.rejects(ground.start(), refusal(/log differs: .*another log.*DIBS_KAFKA_BROKERS/), 'made anew');
+
+      // An empty store takes the new log, but the ledger remembers the old one.
+      await ground.sql.query(`drop schema dibs_${ground.namespace} cascade`);
+      const alarmed = await ground.start();
+      const unready = await until(async () => {
+        const answer = await call(alarmed.url, 'GET /readyz');
+        return answer.status !== 200 && answer;
+      });
+      assertProblem(unready, '503 NOT_READY');
+      assert.match(unready.body.detail, /reserve stopped: the ledger of partition 0 belongs to another log/);
+      await alarmed.stop();
+      await ground.redis.unlink(await ground.redis.keys(`dibs:${ground.namespace}:*`));
+      const emptied = createClient({ baseUrl: (await ground.start()).url });
+      await emptied.coupons.create({ couponId: 'mine', name: 'mine', stock: 1 });
+      assert.equal((await emptied.claim('mine', { userId: 'bob' }).outcome).outcome, 'issued');
+      assert.equal((await emptied.verify()).ok, true);
+    } finally {
+      await ground.close();
+    }
+  });
+
+  test('a server that refuses us is named in one sentence, without the password', async () => {
+    const ground = await clusterGround();
+    try {
+      const databaseUrl = Object.assign(new URL(ground.flags.databaseUrl as string), {
+        pathname: 'no_such_database',
+      }).href;
+      await assert.rejects(
+        ground.start({ databaseUrl }),
+        refusal(/DIBS_DATABASE_URL: Postgres refuses us .*no_such_database/),
+      );
+      await assert.rejects(ground.start({ replication: '3' }), refusal(/replica/));
+    } finally {
+      await ground.close();
+    }
+  });
+});
