@@ -5,6 +5,7 @@ import { startDibs } from './servers.ts';
 export const allInOne: Measurement = {
   name: 'cluster',
   about: 'cluster, all roles in one process, all servers on this machine: fully issued per second / echo',
+  seconds: 95,
   async run(bench) {
     const cluster = await bench.cluster();
     const flags = cluster.flags('issued');

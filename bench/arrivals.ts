@@ -24,6 +24,7 @@ interface Waits {
 export const arrivals: Measurement = {
   name: 'arrivals',
   about: 'cluster, arrivals at 500/s: request to pushed outcome, p50 and p99',
+  seconds: 55,
   async run(bench) {
     const [cluster, echo] = [await bench.cluster(), await bench.echo()];
     const dibs = await startDibs({

@@ -29,5 +29,7 @@ export interface Measurement {
   name: string;
   /** One sentence for `--help`. */
   about: string;
+  /** It takes about this long with the default settings when no round is done again, s. */
+  seconds: number;
   run(bench: Bench): Promise<Found>;
 }

@@ -23,6 +23,7 @@ interface Calls {
 export const calls: Measurement = {
   name: 'calls',
   about: 'produce requests + fetches + Redis commands + SQL statements per 1,000 issued',
+  seconds: 35,
   async run(bench) {
     const cluster = await bench.cluster();
     const dibs = await startDibs({ name: 'calls', flags: cluster.flags('calls'), inside: true });

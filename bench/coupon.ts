@@ -57,17 +57,21 @@ export class Coupon {
 
   /**
    * Waits until at least `issuedMin` rows are committed, none is on its way and no stage is behind. Answers how many
-   * there are and when the last one was seen to come, by performance.now().
+   * there are, and when the last of them was seen to come, by performance.now(): undefined when all were there at once.
    */
-  async drained(issuedMin: number): Promise<{ issued: number; at: number }> {
-    let issued = -1;
-    let at = performance.now();
-    for (const until = at + drainMsMax; performance.now() < until; await sleep(pollMs)) {
+  async drained(issuedMin: number): Promise<{ issued: number; at: number | undefined }> {
+    let issued: number | undefined;
+    let at: number | undefined;
+    let quietFrom = performance.now();
+    for (const until = quietFrom + drainMsMax; performance.now() < until; await sleep(pollMs)) {
       const shown = await this.shown();
       const now = performance.now();
-      if (shown.issued !== issued) at = now;
+      if (shown.issued !== issued) {
+        quietFrom = now;
+        if (issued !== undefined) at = now;
+      }
       issued = shown.issued;
-      if (issued >= issuedMin && shown.reserved === 0 && now - at >= quietMs && (await this.behind()) === 0) {
+      if (issued >= issuedMin && shown.reserved === 0 && now - quietFrom >= quietMs && (await this.behind()) === 0) {
         return { issued, at };
       }
     }

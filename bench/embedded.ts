@@ -5,6 +5,7 @@ import { emptyFolder, startDibs } from './servers.ts';
 export const embedded: Measurement = {
   name: 'embedded',
   about: 'embedded: requests fully issued per second / echo',
+  seconds: 90,
   async run(bench) {
     const flags = { data: emptyFolder('embedded.data') };
     const dibs = await startDibs({ name: 'embedded', flags, profile: bench.profile('embedded') });

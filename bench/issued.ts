@@ -72,15 +72,11 @@ export function dibsSide(
       const cpuUs = Object.fromEntries(
         Object.entries(usedBefore).map(([name, used]) => [name, (((usedAfter[name] ?? 0) - used) * 1e6) / rows]),
       );
-      // The load tool's own start is in `at - from`, and not in what it measured.
-      const wholeSeconds = Math.max(loaded.seconds, (at - from) / 1000 - toolStartSeconds);
+      const wholeSeconds = at === undefined ? loaded.seconds : Math.max(loaded.seconds, (at - from) / 1000);
       return { perSecond: rows / wholeSeconds, p50Ms: loaded.p50Ms, p99Ms: loaded.p99Ms, cpuUs };
     },
   };
 }
-
-/** wrk needs about this long to start and to end. */
-const toolStartSeconds = 0.02;
 
 export interface Goal {
   connections: number;

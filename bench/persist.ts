@@ -13,6 +13,7 @@ const stock = 10_000_000;
 export const persist: Measurement = {
   name: 'persist',
   about: 'rows per second in batches of 500 / one row a transaction',
+  seconds: 15,
   async run(bench) {
     const { services } = await bench.cluster();
     const store = await createPostgresStore({ url: services.databaseUrl, schema: 'bench_persist', log: () => {} });

@@ -22,6 +22,7 @@ const followMs = 500;
 export const refused: Measurement = {
   name: 'refusals',
   about: 'refusals per second of a sold-out coupon, no key / echo; calls to the servers during 100,000 of them',
+  seconds: 80,
   async run(bench) {
     const flags = { data: emptyFolder('refusals.data') };
     const onFile = await speed(bench, 'embedded', flags, 'refusals');

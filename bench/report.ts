@@ -2,7 +2,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus, release, totalmem } from 'node:os';
 import { join } from 'node:path';
-import type { Summary } from './rounds.ts';
+import { median, othersMax, type Summary } from './rounds.ts';
 
 export const out = join(import.meta.dirname, 'out');
 
@@ -64,6 +64,13 @@ export function table(lines: readonly Line[]): string {
   return text.join('\n');
 }
 
+export function disturbance(lines: readonly Line[]): string {
+  const percent = (cores: number) => `${(cores * 100).toFixed(0)} %`;
+  const others = lines.map(({ measured }) => measured.others);
+  const [middle, most] = [median(others.map(o => o.median)), Math.max(...others.map(o => o.max))];
+  return `Other processes took ${percent(middle)} of a core (median), ${percent(most)} at most; from ${percent(othersMax)} on a round counts as disturbed.`;
+}
+
 export function shortfalls(lines: readonly Line[]): string[] {
   return lines
     .filter(line => verdictOf(line) === 'SHORT')
@@ -103,6 +110,8 @@ export function paste(results: readonly Result[]): void {
     `${days.join(', ')}; ${[...new Set(results.map(result => result.machine))].join('; ')}`,
     '',
     table(lines),
+    '',
+    disturbance(lines),
     '',
     short.length === 0 ? 'Nothing falls short of what was to be reached.' : 'Falls short:',
     ...(short.length === 0 ? [] : ['', ...short.map(line => `- ${line}`)]),

@@ -18,8 +18,8 @@ export interface Pace {
   rounds: number;
   /** Of one round, while there is time. */
   triesMax: number;
-  /** performance.now() from which no round is done again. */
-  noRepeatAfter: number;
+  /** ms left for rounds that are done again; each takes its time from it. */
+  spare: { ms: number };
   say(line: string): void;
 }
 
@@ -38,6 +38,7 @@ export async function alternate<T>(sides: readonly Side<T>[], pace: Pace): Promi
     let best: Round<T> | undefined;
     let tries = 0;
     do {
+      const begin = performance.now();
       tries++;
       const order = sides.map((_, i) => i);
       if (r % 2 === 1) order.reverse();
@@ -50,7 +51,8 @@ export async function alternate<T>(sides: readonly Side<T>[], pace: Pace): Promi
       }
       if (!best || others < best.others) best = { values, others, tries };
       best.tries = tries;
-    } while (best.others > othersMax && tries < pace.triesMax && performance.now() < pace.noRepeatAfter);
+      if (tries > 1) pace.spare.ms -= performance.now() - begin;
+    } while (best.others > othersMax && tries < pace.triesMax && pace.spare.ms > 0);
     pace.say(roundLine(r, best));
     rounds.push(best);
   }
@@ -71,18 +73,22 @@ export interface Summary {
   min: number;
   max: number;
   rounds: number;
-  /** Rounds that no try of was calm. */
+  /** Rounds of which no try was calm. */
   disturbed: number;
+  /** What other processes took, cores. */
+  others: { median: number; max: number };
 }
 
 export function summary<T>(rounds: readonly Round<T>[], of: (values: T[]) => number): Summary {
   const found = rounds.map(round => of(round.values)).sort((a, b) => a - b);
+  const others = rounds.map(round => round.others);
   return {
     median: median(found),
     min: found[0] ?? Number.NaN,
     max: found.at(-1) ?? Number.NaN,
     rounds: found.length,
-    disturbed: rounds.filter(round => round.others > othersMax).length,
+    disturbed: others.filter(cores => cores > othersMax).length,
+    others: { median: median(others), max: Math.max(...others) },
   };
 }
 

@@ -114,10 +114,13 @@ export async function start(config: Config, options: Options = {}): Promise<App>
       partitions: log.partitions,
       settings: { ...config, api: config.roles.includes('api') },
       ready: () => readiness(log, lags(), lost),
-      verify: (couponId?: CouponId) => verify({ log, store, now: host.now(), ...(couponId ? { couponId } : {}) }),
+      verify: (couponId?: CouponId) =>
+        verify({ log, store, now: host.now(), rest: () => host.delay(0), ...(couponId ? { couponId } : {}) }),
     });
     stops.push(() => http.stop());
-    const { url } = await http.start();
+    const { url } = await http.start().catch(error => {
+      throw notListening(error, config);
+    });
     return { url, stop };
   } catch (error) {
     await stop();
@@ -145,7 +148,7 @@ async function drained(door: FrontDoor, host: Host): Promise<void> {
 }
 
 async function groundEmbedded({ config, host, metrics, say, lost }: Surroundings): Promise<Ground> {
-  mkdirSync(config.data, { recursive: true });
+  makeFolder(config.data);
   const { startEmbedded } = await import('./embedded/front.ts');
   const where = `${config.host}:${config.port}`;
   const embedded = await startEmbedded({ path: join(config.data, 'dibs.db'), where, host, metrics, say, lost });
@@ -188,7 +191,7 @@ async function groundCluster({ config, host, metrics, say }: Surroundings, { wra
 /** The embedded profile's own secret: made once, beside the data. */
 function keptSecret(data: string): string {
   const path = join(data, 'secret');
-  mkdirSync(data, { recursive: true });
+  makeFolder(data);
   try {
     return readFileSync(path, 'utf8').trim();
   } catch (error) {
@@ -198,6 +201,31 @@ function keptSecret(data: string): string {
     const secret = Buffer.from(crypto.getRandomValues(new Uint8Array(32))).toString('base64url');
     writeFileSync(path, `${secret}\n`, { mode: 0o600, flag: 'wx' });
     return secret;
+  }
+}
+
+function makeFolder(path: string): void {
+  try {
+    mkdirSync(path, { recursive: true });
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code;
+    throw new Refused(`--data ${path} (DIBS_DATA) cannot be made (${code}): give a folder that this user may write`);
+  }
+}
+
+function notListening(error: unknown, { host, port }: Config): unknown {
+  switch ((error as NodeJS.ErrnoException).code) {
+    case 'EADDRINUSE':
+      return new Refused(
+        `--port ${port} (DIBS_PORT) is in use on ${host}: stop who listens there, or give another port`,
+      );
+    case 'EACCES':
+      return new Refused(`--port ${port} (DIBS_PORT) is not this user's to listen on: give one from 1024 on`);
+    case 'EADDRNOTAVAIL':
+    case 'ENOTFOUND':
+      return new Refused(`--host ${host} (DIBS_HOST) is no address of this machine: give one that is, like 127.0.0.1`);
+    default:
+      return error;
   }
 }
 

@@ -112,6 +112,8 @@ export class FrontDoor {
   async issue(couponId: CouponId, userId: UserId, key: RequestKey | undefined): Promise<Answer> {
     const coupon = this.known.get(couponId) ?? (await this.coupon(couponId));
     if (!coupon) return unknownCoupon;
+    // A coupon of a partition that this log has not: the caller's error, before anything waits for it.
+    this.lane(coupon.partition);
     // One with a key may be a retry of a win, so it goes on to the holders.
     const shut = key === undefined ? this.latch.shut(couponId) : undefined;
     if (shut) return inactive[shut];

@@ -35,11 +35,14 @@ type Shown = number | undefined;
 export function persistStage(tools: PersistTools): Stage {
   const checkpoints = new Map<number, Checkpoint>();
   const shown = new Map<number, Shown>();
+  /** Partitions of which a mark was held against the request log since `begin`. */
+  const proven = new Set<number>();
 
   const begin = async (partition: number): Promise<number> => {
     const checkpoint = await tools.store.checkpoint(partition);
     await checkLastEntry(tools.log, changeLog, partition, checkpoint.changeNext, checkpoint.changeHash);
     checkpoints.set(partition, checkpoint);
+    proven.delete(partition);
     shown.set(partition, undefined);
     await show(partition, checkpoint, [], []);
     return checkpoint.changeNext;
@@ -70,6 +73,12 @@ export function persistStage(tools: PersistTools): Stage {
     const checkpoint = checkpoints.get(partition);
     if (checkpoint?.changeNext !== batch.from) return { kind: 'go_back', to: await begin(partition) };
     const { plan, unreadable, hole } = planBatch(batch, checkpoint);
+    const { next, hash } = plan.checkpoint;
+    if (next > checkpoint.next && !proven.has(partition)) {
+      // The winners of a request log that is gone are not mixed into the rows of the one made anew.
+      await checkLastEntry(tools.log, requestLog, partition, next, hash);
+      proven.add(partition);
+    }
     if (unreadable.length > 0) await copyToDeadLetters(partition, unreadable, tools.log);
     if (plan.checkpoint.changeNext > batch.from) {
       const committed = await tools.store.commit(partition, plan);
@@ -213,8 +222,7 @@ function report(plan: StoreBatch, committed: { inserted: number; refused: SetAsi
   if (committed.inserted > 0) metrics.count('issued', committed.inserted);
   const oldest = plan.won[0];
   if (oldest) metrics.observe('outcome_ms', host.now() - oldest.at);
-  const [unwanted, unread] = [committed.refused.length, plan.setAside.length];
-  if (unwanted > 0) metrics.count('set_aside', unwanted, changeLog);
-  if (unread > 0) metrics.count('set_aside', unread, requestLog);
+  for (const { log } of plan.setAside) metrics.count('set_aside', 1, log);
+  if (committed.refused.length > 0) metrics.count('set_aside', committed.refused.length, changeLog);
   for (const { reason, offset } of committed.refused) tools.say('warn', `set aside: ${reason}`, { offset });
 }

@@ -49,14 +49,16 @@ export interface VerifyTools {
   /** Only this coupon; the others' entries then only move the clock. */
   couponId?: CouponId;
   now: Millis;
+  /** Called between reads, so that others of the process get their turn. */
+  rest?: () => Promise<void>;
 }
 
-/** Entries of one read. */
-const readMax = 10_000;
+/** Entries of one read: some 10 ms of the process's time. */
+const readMax = 2_000;
 const readMsMax = 5_000;
 
 /** @throws Alarm when the log cannot be read or holds a version that this build does not know; Unavailable as its ports do. */
-export async function verify({ log, store, couponId, now }: VerifyTools): Promise<VerifyReport> {
+export async function verify({ log, store, couponId, now, rest }: VerifyTools): Promise<VerifyReport> {
   const wanted = couponId === undefined ? undefined : await store.coupons([couponId]);
   const report: VerifyReport = {
     ok: true,
@@ -72,7 +74,7 @@ export async function verify({ log, store, couponId, now }: VerifyTools): Promis
     report.problems.push({ kind: 'unknown_coupon', detail: `the store has no coupon ${couponId}` });
   }
   const chosen = wanted ? wanted.map(row => row.partition) : Array.from({ length: log.partitions }, (_, p) => p);
-  for (const partition of chosen) await new PartitionCheck(partition, { log, store, couponId }, report).run();
+  for (const partition of chosen) await new PartitionCheck(partition, { log, store, couponId, rest }, report).run();
   report.coupons.sort((a, b) => (a.couponId < b.couponId ? -1 : 1));
   report.ok = report.problems.length === 0 && report.coupons.every(coupon => coupon.problemsTotal === 0);
   return report;
@@ -91,6 +93,7 @@ class PartitionCheck {
   private readonly log: VerifyTools['log'];
   private readonly store: CouponReader;
   private readonly couponId: CouponId | undefined;
+  private readonly rest: () => Promise<void>;
   private readonly report: VerifyReport;
   private readonly found = new Findings();
   private readonly fold = new PartitionFold();
@@ -100,13 +103,19 @@ class PartitionCheck {
 
   constructor(
     partition: number,
-    { log, store, couponId }: Pick<VerifyTools, 'log' | 'store'> & { couponId: CouponId | undefined },
+    {
+      log,
+      store,
+      couponId,
+      rest = async () => {},
+    }: Pick<VerifyTools, 'log' | 'store'> & { [K in 'couponId' | 'rest']: VerifyTools[K] | undefined },
     report: VerifyReport,
   ) {
     this.partition = partition;
     this.log = log;
     this.store = store;
     this.couponId = couponId;
+    this.rest = rest;
     this.report = report;
   }
 
@@ -154,7 +163,10 @@ class PartitionCheck {
       const [before] = await store.coupons([id]);
       if (!before) continue;
       const rows: UserCouponRow[] = [];
-      for await (const chunk of store.rows(id)) for (const row of chunk) rows.push(row);
+      for await (const chunk of store.rows(id)) {
+        for (const row of chunk) rows.push(row);
+        await this.rest();
+      }
       const [after] = await store.coupons([id]);
       const subject: Subject = {
         row: before,
@@ -190,6 +202,7 @@ class PartitionCheck {
       }
       if (batch.next === this.offset) throw new Unavailable(`${requestLog} gave nothing from ${this.offset} on`);
       this.offset = Math.min(batch.next, next);
+      await this.rest();
     }
     frontier.next = next;
     if (last) frontier.hash = entryHash(last);

@@ -5,7 +5,7 @@
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { changeLog, type LogName } from '../entry.ts';
-import { messageOf, NotAccepted, OutcomeUnknown } from '../errors.ts';
+import { messageOf, NotAccepted, OutcomeUnknown, Refused } from '../errors.ts';
 import { createHost, type Host } from '../host.ts';
 import { MemoryLedger } from '../memory/ledger.ts';
 import type { Log, Metrics } from '../metrics.ts';
@@ -93,7 +93,8 @@ class Writer {
       more = await this.transact(requests, answers);
     } catch (error) {
       this.undo();
-      const refusal = error instanceof OutcomeUnknown ? error : new NotAccepted(messageOf(error));
+      const known = error instanceof OutcomeUnknown || error instanceof Refused;
+      const refusal = known ? error : new NotAccepted(messageOf(error));
       say('warn', `nothing of the last ${requests.length} requests was kept: ${messageOf(error)}`);
       answers.length = 0;
       for (const { id } of requests) answers.push({ id, error: toPlain(refusal) });

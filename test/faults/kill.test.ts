@@ -23,7 +23,7 @@ describe('killed at', { skip: noServices, concurrency: 4, timeout: 110_000 }, ()
         await sale.answeredAtLeast(60);
         await victim.arm();
         sale.press(540);
-        assert.equal(await victim.ended, 'SIGKILL');
+        assert.equal(await victim.end(), 'SIGKILL');
         await cluster.node(role);
         await sale.isRight();
       } finally {

@@ -11,7 +11,7 @@ import { type ServerName, type Services, type ServicesOptions, startServices } f
 import { type Client, createClient } from '../../src/client/index.ts';
 import type { KillPoint } from './kill-points.ts';
 import type { FromNode, ToNode } from './node-process.ts';
-import { type RowOfSale, Sale, testTiming } from './sale.ts';
+import { eventually, type RowOfSale, Sale, testTiming } from './sale.ts';
 
 export const noServices = process.env.DIBS_TEST_SERVICES === 'none' && 'no services (DIBS_TEST_SERVICES=none)';
 
@@ -35,8 +35,8 @@ export type Flags = Record<string, string>;
 export class TestNode {
   url = '';
   readonly lines: string[] = [];
-  /** The signal or code that it ended with. */
-  readonly ended: Promise<string>;
+  /** Resolves with the signal or code that it ended with. */
+  private readonly ended: Promise<string>;
   private readonly child: ChildProcess;
 
   private constructor(flags: Flags, kill: KillPoint | undefined) {
@@ -90,6 +90,20 @@ export class TestNode {
     this.child.kill('SIGCONT');
   }
 
+  /** The signal or code that it ended with by itself. @throws after `msMax` */
+  async end(msMax = 20_000): Promise<string> {
+    let how: string | undefined;
+    void this.ended.then(ended => {
+      how = ended;
+    });
+    return (await eventually(
+      'the process has ended',
+      () => how,
+      ended => ended !== undefined,
+      msMax,
+    )) as string;
+  }
+
   async kill(): Promise<void> {
     this.child.kill('SIGKILL');
     await this.ended;
@@ -122,8 +136,8 @@ export class TestNode {
       const listen = (message: FromNode) => {
         if (message.kind !== kind && message.kind !== 'failed') return;
         this.child.off('message', listen);
-        if (message.kind === kind) resolve(message);
-        else reject(new Error(message.message));
+        if (message.kind === 'failed') reject(new Error(message.message));
+        else resolve(message);
       };
       this.child.on('message', listen);
       void this.ended.then(how =>

@@ -13,7 +13,7 @@ interface Point {
 }
 
 const always = () => true;
-const hasWinners = ([, values]: readonly unknown[]) => (values as string[]).some(v => v.includes('"type":"won"'));
+const hasWinners = ([, , values]: readonly unknown[]) => (values as string[]).some(v => v.includes('"type":"won"'));
 const appendsWinners = (args: readonly unknown[]) => args[0] === changeLog && hasWinners(args);
 const commitsWinners = ([, batch]: readonly unknown[]) => (batch as StoreBatch).won.length > 0;
 const decidedWinners = (_: readonly unknown[], answer: unknown) => {

@@ -104,6 +104,11 @@ export class Sale {
     return this.presses.length;
   }
 
+  /** Presses that were told this outcome. */
+  told(outcome: ClaimOutcome['outcome']): number {
+    return this.presses.filter(p => p.outcome?.outcome === outcome).length;
+  }
+
   /** New users press, all at once; their streams stay open until they are told. */
   press(users: number): void {
     const from = this.presses.length;

@@ -1,0 +1,129 @@
+/** Redis loses its state, gets an older one back, or is away, in the middle of a sale. */
+import assert from 'node:assert/strict';
+import { copyFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { Redis } from 'ioredis';
+import type { ServiceHandle, Services } from '../../scripts/services.ts';
+import { Cluster, noServices, serversFor, type TestNode } from '../support/cluster.ts';
+import { eventually } from '../support/sale.ts';
+
+describe('Redis in mid-sale', { skip: noServices, timeout: 110_000 }, () => {
+  let services: Services;
+  let server: ServiceHandle;
+  let redis: Redis;
+  let cluster: Cluster;
+  let api: TestNode;
+  let worker: TestNode;
+  before(async () => {
+    services = await serversFor(['redis']);
+    server = services.redis as ServiceHandle;
+    redis = new Redis(services.redisUrl, { retryStrategy: () => 20 });
+    redis.on('error', () => {});
+    cluster = new Cluster(services);
+    [api, worker] = await Promise.all([cluster.node('api'), cluster.node('reserve,persist')]);
+  });
+  after(async () => {
+    redis?.disconnect();
+    await cluster?.stop();
+    await services?.stop();
+  });
+
+  /** Opens a sale, lets the first winners be told, and lets a second wave come while `fault` happens. */
+  async function saleWith(couponId: string, fault: () => Promise<void>): Promise<void> {
+    const sale = await cluster.sale(couponId, () => api);
+    sale.press(100);
+    await sale.answeredAtLeast(40);
+    sale.press(250);
+    await fault();
+    sale.press(250);
+    await sale.isRight();
+  }
+
+  const rebuilds = () => worker.metric('dibs_rebuilds_total');
+  const holdersKey = async (couponId: string) => (await redis.keys(`*holders:*:${couponId}`))[0] as string;
+
+  test('FLUSHALL', async () => {
+    const before = await rebuilds();
+    await saleWith('flushed', async () => void (await redis.flushall()));
+    assert.ok((await rebuilds()) > before, 'the ledger was rebuilt');
+  });
+
+  test('FLUSHALL again and again', () =>
+    saleWith('flushed-often', async () => {
+      for (let i = 0; i < 10; i++) await redis.flushall();
+    }));
+
+  test('killed and started again without its data', () =>
+    saleWith('restarted', async () => {
+      await server.kill();
+      await server.start();
+    }));
+
+  test('back with an older copy of its data', async () => {
+    let older = '';
+    const sale = await cluster.sale('rolled-back', () => api);
+    sale.press(50);
+    await sale.answeredAtLeast(50);
+    const [, dir] = (await redis.config('GET', 'dir')) as [string, string];
+    await redis.save();
+    older = join(dir, 'older.rdb');
+    await copyFile(join(dir, 'dump.rdb'), older);
+    const decidedThen = await nextOf();
+    sale.press(100);
+    await sale.answeredAtLeast(150);
+    sale.press(200);
+    await server.kill();
+    await copyFile(older, join(dir, 'dump.rdb'));
+    await server.start();
+    assert.ok(decidedThen > 0);
+    sale.press(250);
+    await sale.isRight();
+  });
+
+  const nextOf = async () => Number(await redis.hget(`dibs:${cluster.namespace}:{0}:state`, 'next'));
+
+  test('a few slots of an older copy: one holders key of it', () =>
+    saleWith('holders-lost', async () => void (await redis.del(await holdersKey('holders-lost')))));
+
+  test('one holder lost', () =>
+    saleWith('holder-lost', async () => {
+      const key = await holdersKey('holder-lost');
+      await redis.hdel(key, (await redis.hkeys(key))[0] as string);
+    }));
+
+  test('the sale lost, its holders kept', () =>
+    saleWith('state-lost', async () => void (await redis.del(`dibs:${cluster.namespace}:{0}:state`))));
+
+  test('the board lost', () =>
+    saleWith('board-lost', async () => void (await redis.del(`dibs:${cluster.namespace}:{0}:board`))));
+
+  test('SCRIPT FLUSH', () => saleWith('scripts-lost', async () => void (await redis.script('FLUSH'))));
+
+  test('away for 2 s: everyone is accepted meanwhile', async () => {
+    const sale = await cluster.sale('away', () => api);
+    sale.press(100);
+    await sale.answeredAtLeast(100);
+    await server.kill();
+    const told = sale.answered;
+    sale.press(300);
+    await sale.acceptedAtLeast(400, 5_000);
+    assert.equal(sale.answered, told, 'nobody is told what nobody has decided');
+    await new Promise(resolve => setTimeout(resolve, 2_000));
+    const retries = await worker.metric('dibs_retries_total', 'reserve');
+    assert.ok(retries < 40, `reserve tried ${retries} times`);
+    await server.start();
+    sale.press(200);
+    await sale.isRight();
+  });
+
+  test('lost while nobody presses: noticed without a request', async () => {
+    const sale = await cluster.sale('idle', () => api);
+    sale.press(60);
+    await sale.answeredAtLeast(60);
+    await redis.flushall();
+    await eventually('the ledger is there again', nextOf, next => next > 0, 10_000);
+    sale.press(300);
+    await sale.isRight();
+  });
+});
