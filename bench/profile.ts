@@ -1,16 +1,23 @@
-/** Where the time goes: functions by their own time, from the CPU profiles that a server left, one a thread. */
+/** Where the time goes, from the CPU profiles that a server left, one a thread. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const shownMax = 25;
+const shownMax = 20;
 const root = join(import.meta.dirname, '..', '/');
 
 interface Profile {
-  nodes: { id: number; callFrame: { functionName: string; url: string; lineNumber: number } }[];
+  nodes: {
+    id: number;
+    callFrame: { functionName: string; url: string; lineNumber: number };
+    children?: number[];
+  }[];
   samples: number[];
   timeDeltas: number[];
 }
+
+/** us by name. */
+type Times = Map<string, number>;
 
 export function printProfile(folder: string, say: (line: string) => void): void {
   const files = existsSync(folder) ? readdirSync(folder).filter(name => name.endsWith('.cpuprofile')) : [];
@@ -19,23 +26,70 @@ export function printProfile(folder: string, say: (line: string) => void): void 
 }
 
 function printThread(file: string, say: (line: string) => void): void {
-  const { nodes, samples, timeDeltas } = JSON.parse(readFileSync(file, 'utf8')) as Profile;
-  const names = new Map(nodes.map(({ id, callFrame }) => [id, nameOf(callFrame)]));
-  const own = new Map<string, number>();
-  samples.forEach((id, i) => {
-    const name = names.get(id) ?? '?';
-    own.set(name, (own.get(name) ?? 0) + (timeDeltas[i] ?? 0));
+  const profile = JSON.parse(readFileSync(file, 'utf8')) as Profile;
+  const own = new Map<number, number>();
+  profile.samples.forEach((id, i) => {
+    add(own, id, profile.timeDeltas[i] ?? 0);
   });
-  const total = [...own.values()].reduce((a, b) => a + b, 0);
-  const busy = total - (own.get('(idle)') ?? 0);
-  own.delete('(idle)');
+  const [functions, owners]: [Times, Times] = [new Map(), new Map()];
+  let [idle, total] = [0, 0];
+  for (const { id, callFrame } of profile.nodes) {
+    const us = own.get(id) ?? 0;
+    total += us;
+    if (callFrame.functionName === '(idle)') idle += us;
+    else {
+      add(functions, nameOf(callFrame), us);
+      add(owners, ownerOf(callFrame), us);
+    }
+  }
+  const busy = total - idle;
+  const print = (title: string, times: Times, max: number) => {
+    say(` ${title}`);
+    const top = [...times].sort(([, a], [, b]) => b - a).slice(0, max);
+    for (const [name, us] of top) say(`  ${((us * 100) / busy).toFixed(1).padStart(5)} %  ${name}`);
+  };
   say(` ${file}: busy ${(busy / 1e6).toFixed(1)} of ${(total / 1e6).toFixed(1)} s`);
-  const top = [...own].sort(([, a], [, b]) => b - a).slice(0, shownMax);
-  for (const [name, us] of top) say(`  ${((us * 100) / busy).toFixed(1).padStart(5)} %  ${name}`);
+  print('own time by function', functions, shownMax);
+  print('own time by owner', owners, shownMax);
+  print('time of ours with all that they call', withCalled(profile, own), shownMax);
 }
 
-function nameOf({ functionName, url, lineNumber }: Profile['nodes'][number]['callFrame']): string {
-  const path = url.startsWith('file:') ? fileURLToPath(url).replace(root, '') : url;
-  const name = functionName || '(anonymous)';
-  return path === '' ? name : `${name}  ${path}:${lineNumber + 1}`;
+const add = <K>(times: Map<K, number>, key: K, us: number): void => void times.set(key, (times.get(key) ?? 0) + us);
+
+/** Of the functions in src; one that calls itself counts once. */
+function withCalled({ nodes }: Profile, own: Map<number, number>): Times {
+  const byId = new Map(nodes.map(node => [node.id, node]));
+  const times: Times = new Map();
+  const visit = (id: number, above: ReadonlySet<string>): number => {
+    const node = byId.get(id);
+    if (!node) return 0;
+    const name = nameOf(node.callFrame);
+    const below = new Set(above).add(name);
+    const us = (node.children ?? []).reduce((sum, child) => sum + visit(child, below), own.get(id) ?? 0);
+    if (name.includes('  src/') && !above.has(name)) add(times, name, us);
+    return us;
+  };
+  const [first] = nodes;
+  if (first) visit(first.id, new Set());
+  return times;
+}
+
+type Frame = Profile['nodes'][number]['callFrame'];
+
+const pathOf = ({ url }: Frame): string => (url.startsWith('file:') ? fileURLToPath(url).replace(root, '') : url);
+
+function nameOf(frame: Frame): string {
+  const path = pathOf(frame);
+  const name = frame.functionName || '(anonymous)';
+  return path === '' ? name : `${name}  ${path}:${frame.lineNumber + 1}`;
+}
+
+/** A package, a folder of ours, a module of Node, or what is compiled into it. */
+function ownerOf(frame: Frame): string {
+  const path = pathOf(frame);
+  const found = /^node_modules\/(@[^/]+\/[^/]+|[^/]+)|^src\/(?:[^/]+\/|[^/]+)|^node:(?:internal\/)?[^/]+/.exec(
+    path,
+  )?.[0];
+  if (found) return found;
+  return frame.functionName.startsWith('(') ? frame.functionName : `native ${frame.functionName}`;
 }

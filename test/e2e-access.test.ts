@@ -57,11 +57,11 @@ for (const profile of profiles) {
         await tokenOf({}),
         await tokenOf({ sub: 'bob' }),
       ];
-      const make = { body: { couponId: 'jwt', name: 'jwt', stock: 1 } };
+      const make = { body: { couponId: 'jwt', name: 'jwt', stock: 5 } };
       assertProblem(await call(app.url, 'POST /coupons', make), '401 UNAUTHENTICATED');
       assertProblem(await call(app.url, 'POST /coupons', { ...make, headers: bearer(ann) }), '403 FORBIDDEN');
       const client = createClient({ baseUrl: app.url, token: admin });
-      await client.coupons.create({ couponId: 'jwt', name: 'jwt', stock: 1 });
+      await client.coupons.create({ couponId: 'jwt', name: 'jwt', stock: 5 });
       const end = await client.as({ token: ann }).claim('jwt').outcome;
       assert.deepEqual([end.outcome, 'slot' in end && end.slot], ['issued', 1]);
       assert.deepEqual(

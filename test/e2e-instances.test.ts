@@ -4,7 +4,7 @@ import { after, before, describe, test } from 'node:test';
 import type { App, Ports } from '../src/app.ts';
 import { createClient, type FetchLike } from '../src/client/index.ts';
 import { call, openStream } from './support/calls.ts';
-import { type ClusterGround, clusterGround, embeddedGround, noCluster } from './support/profiles.ts';
+import { type ClusterGround, clusterGround, embeddedGround, type Ground, noCluster } from './support/profiles.ts';
 import { ended, settled } from './support/road.ts';
 import { heard } from './support/road-issuing.ts';
 import { until } from './support/until.ts';
@@ -116,7 +116,10 @@ describe('instances, cluster', { skip: noCluster, timeout: 90_000 }, () => {
 });
 
 describe('instances, embedded', { timeout: 60_000 }, () => {
-  const ground = embeddedGround();
+  let ground: Ground;
+  before(() => {
+    ground = embeddedGround();
+  });
   after(() => ground.close());
 
   // A turn decides and commits at once, so no stream ever waits here: "before" and "during" are the cluster's.

@@ -20,6 +20,9 @@ const policy =
   "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; " +
   "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/** Without the bar of Swagger's own name and its box for other addresses. */
+const theme = { title: 'dibs', css: [{ filename: 'dibs.css', content: '.swagger-ui .topbar { display: none }' }] };
+
 /** Before the routes, so that it sees them. */
 export async function openApi(app: FastifyInstance, version: string, auth: AuthSettings): Promise<void> {
   const scheme =
@@ -43,8 +46,13 @@ export async function openApi(app: FastifyInstance, version: string, auth: AuthS
       components: { securitySchemes: { caller: scheme } },
       security: [{ caller: [] }],
     },
+    // Only what may answer 401 asks who is calling.
+    transform: ({ schema, url }) => {
+      const { 401: unauthenticated } = (schema?.response ?? {}) as Record<number, unknown>;
+      return { schema: unauthenticated === undefined ? { ...schema, security: [] } : schema, url };
+    },
   });
-  await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: policy });
+  await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: policy, theme });
   app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
 }
 

@@ -5,7 +5,7 @@ import type { Services } from '../../scripts/services.ts';
 import { Cluster, noServices, serversFor } from '../support/cluster.ts';
 import type { KillPoint } from '../support/kill-points.ts';
 
-describe('killed at', { skip: noServices, concurrency: 4, timeout: 110_000 }, () => {
+describe('killed at', { skip: noServices, concurrency: true, timeout: 110_000 }, () => {
   let services: Services;
   before(async () => {
     services = await serversFor([]);
@@ -17,7 +17,7 @@ describe('killed at', { skip: noServices, concurrency: 4, timeout: 110_000 }, ()
       const [role, others] = point.startsWith('reserve') ? ['reserve', 'api,persist'] : ['persist', 'api,reserve'];
       const cluster = new Cluster(services);
       try {
-        const [api, victim] = await Promise.all([cluster.node(others), cluster.node(role, point)]);
+        const [api, victim] = await Promise.all([cluster.node(others), cluster.node(role, { kill: point })]);
         const sale = await cluster.sale('welcome', () => api);
         sale.press(60);
         await sale.answeredAtLeast(60);

@@ -1,6 +1,6 @@
 /** Postgres is killed, or its sessions are, in the middle of a sale. */
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
+import { after, afterEach, before, describe, test } from 'node:test';
 import pg from 'pg';
 import type { ServiceHandle, Services } from '../../scripts/services.ts';
 import { Cluster, noServices, serversFor, type TestNode } from '../support/cluster.ts';
@@ -25,13 +25,14 @@ describe('Postgres in mid-sale', { skip: noServices, timeout: 110_000 }, () => {
       TestNode,
     ];
   });
+  afterEach(() => server.start());
   after(async () => {
     await cluster?.stop();
     await services?.stop();
   });
 
   test('killed for 4 s: all are accepted, no winner is told before the row is there, nothing spins', async () => {
-    const sale = await cluster.sale('killed', () => api);
+    const sale = await cluster.sale('killed', () => api, 500);
     sale.press(60);
     await sale.answeredAtLeast(60);
     await server.kill();
@@ -65,7 +66,7 @@ describe('Postgres in mid-sale', { skip: noServices, timeout: 110_000 }, () => {
   });
 
   test('every session ended, twenty times', async () => {
-    const sale = await cluster.sale('terminated', () => api);
+    const sale = await cluster.sale('terminated', () => api, 450);
     const admin = new pg.Client({ connectionString: services.databaseUrl, application_name: 'test' });
     await admin.connect();
     try {
@@ -82,7 +83,7 @@ describe('Postgres in mid-sale', { skip: noServices, timeout: 110_000 }, () => {
   });
 
   test('frozen for 2 s', async () => {
-    const sale = await cluster.sale('frozen', () => api);
+    const sale = await cluster.sale('frozen', () => api, 300);
     sale.press(60);
     await sale.answeredAtLeast(60);
     server.pause();

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { copyFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, before, describe, test } from 'node:test';
+import { after, afterEach, before, describe, test } from 'node:test';
 import { Redis } from 'ioredis';
 import type { ServiceHandle, Services } from '../../scripts/services.ts';
 import { Cluster, noServices, serversFor, type TestNode } from '../support/cluster.ts';
@@ -23,6 +23,7 @@ describe('Redis in mid-sale', { skip: noServices, timeout: 110_000 }, () => {
     cluster = new Cluster(services);
     [api, worker] = await Promise.all([cluster.node('api'), cluster.node('reserve,persist')]);
   });
+  afterEach(() => server.start());
   after(async () => {
     redis?.disconnect();
     await cluster?.stop();

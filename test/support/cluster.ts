@@ -72,6 +72,10 @@ export class TestNode {
     return this.child.pid as number;
   }
 
+  get isAlive(): boolean {
+    return this.child.exitCode === null && this.child.signalCode === null;
+  }
+
   get client(): Client {
     return createClient({ baseUrl: this.url, timing: testTiming });
   }
@@ -155,6 +159,7 @@ export class Cluster {
   readonly namespace: string;
   private readonly flags: Flags;
   private readonly nodes: TestNode[] = [];
+  private readonly sales: Sale[] = [];
   private pool: pg.Pool | undefined;
 
   constructor(services: Services, flags: Flags = {}) {
@@ -163,7 +168,6 @@ export class Cluster {
     this.flags = {
       profile: 'cluster',
       auth: 'none',
-      port: '0',
       secret: 'a secret that all processes of the test share',
       namespace: this.namespace,
       partitions: '1',
@@ -175,9 +179,9 @@ export class Cluster {
     };
   }
 
-  /** `roles` as in DIBS_ROLES. */
-  async node(roles: string, kill?: KillPoint): Promise<TestNode> {
-    const node = await TestNode.start({ ...this.flags, roles }, kill);
+  /** `roles` as in DIBS_ROLES. With a `port` it comes back where its clients know it. */
+  async node(roles: string, { kill, port = 0 }: { kill?: KillPoint; port?: number } = {}): Promise<TestNode> {
+    const node = await TestNode.start({ ...this.flags, roles, port: String(port) }, kill);
     this.nodes.push(node);
     return node;
   }
@@ -201,12 +205,15 @@ export class Cluster {
   }
 
   /** Opens a sale whose crowd presses at `node`. */
-  sale(couponId: string, node: () => TestNode, stock = 200): Promise<Sale> {
-    return Sale.open({ couponId, stock, url: () => node().url, rows: id => this.rows(id) });
+  async sale(couponId: string, node: () => TestNode, stock = 200): Promise<Sale> {
+    const sale = await Sale.open({ couponId, stock, url: () => node().url, rows: id => this.rows(id) });
+    this.sales.push(sale);
+    return sale;
   }
 
   /** Ends its processes; the servers stay. */
   async stop(): Promise<void> {
+    for (const sale of this.sales) sale.close();
     for (const node of this.nodes) node.resume();
     await Promise.all(this.nodes.map(node => node.kill()));
     await this.pool?.end();

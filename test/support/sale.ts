@@ -109,6 +109,13 @@ export class Sale {
     return this.presses.filter(p => p.outcome?.outcome === outcome).length;
   }
 
+  /** Nobody waits any more. */
+  close(): void {
+    for (const { claim } of this.presses) claim.abort();
+    for (const { close } of this.fetches.values()) close();
+    this.fetches.clear();
+  }
+
   /** New users press, all at once; their streams stay open until they are told. */
   press(users: number): void {
     const from = this.presses.length;
@@ -172,8 +179,7 @@ export class Sale {
     assert.equal(coupon?.rows, winners.size, 'rows');
     await this.checkRows(winners);
     await this.checkTasks(pushed);
-    for (const { close } of this.fetches.values()) close();
-    this.fetches.clear();
+    this.close();
   }
 
   private counts() {

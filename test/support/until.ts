@@ -13,7 +13,7 @@ type Truthy<T> = Exclude<T, false | null | undefined>;
 export async function until<T>(ask: () => T | Promise<T>, ms = 10_000): Promise<Truthy<T>> {
   const end = performance.now() + ms;
   for (;;) {
-    let failed: unknown;
+    let failed: Error | undefined;
     try {
       const answer = await ask();
       if (answer) return answer as Truthy<T>;
