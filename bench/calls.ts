@@ -1,10 +1,11 @@
 /** How many calls to the servers 1,000 issued coupons take under load, counted by the servers. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Bench, Measurement } from './bench.ts';
-import type { Counted } from './cluster.ts';
+import type { Cluster } from './cluster.ts';
 import { Coupon } from './coupon.ts';
 import { load } from './load.ts';
 import { alternate, median, summary } from './rounds.ts';
-import { startDibs } from './servers.ts';
+import { type Dibs, startDibs } from './servers.ts';
 
 const connections = 256;
 const stock = 10_000_000;
@@ -29,8 +30,7 @@ export const calls: Measurement = {
     const dibs = await startDibs({ name: 'calls', flags: cluster.flags('calls'), inside: true });
     try {
       const coupon = await Coupon.create(dibs.url, 'all-win', stock);
-      const counted = async () => ({ ...(await cluster.counted()), plain: plain(await dibs.ask('commands')) });
-      const run = (round: number, seconds = bench.seconds) => stretch(bench, coupon, counted, round, seconds);
+      const run = (round: number, seconds = bench.seconds) => stretch(bench, cluster, dibs, coupon, round, seconds);
       await run(-1, bench.warmSeconds);
       bench.say(` ${connections} connections`);
       const rounds = await alternate([{ name: 'calls', run: (round: number) => run(round) }], bench.pace);
@@ -52,30 +52,23 @@ export const calls: Measurement = {
   },
 };
 
-/** Redis counts scripts; other commands have the names of those inside scripts, so the client's count is taken. */
-const plain = (commands: Record<string, number>): number =>
-  Object.entries(commands).reduce((sum, [name, n]) => (name.startsWith('eval') ? sum : sum + n), 0);
-
 async function stretch(
   { withBody }: Bench,
+  cluster: Cluster,
+  dibs: Dibs,
   coupon: Coupon,
-  counted: () => Promise<Counted & { plain: number }>,
   round: number,
   seconds: number,
 ): Promise<Calls> {
-  const { issued: issuedBefore } = await coupon.drained(0);
-  const before = await counted();
+  const { issued: before } = await coupon.drained(0);
   const body = withBody ? '{}' : '';
-  const loaded = await load({ url: coupon.url, path: coupon.path, users: `r${round}-`, body, connections, seconds });
-  await new Promise(resolve => setTimeout(resolve, restMs));
-  const after = await counted();
-  const { issued } = await coupon.drained(issuedBefore + loaded.answers - loaded.refused);
-  const per = (n: number) => (n * 1000) / (issued - issuedBefore);
-  return {
-    produce: per(after.produce - before.produce),
-    fetch: per(after.fetch - before.fetch),
-    redis: per(after.scripts - before.scripts + after.plain - before.plain),
-    sql: per(after.statements - before.statements),
-    issued: issued - issuedBefore,
-  };
+  let accepted = 0;
+  const { produce, fetch, redis, sql } = await cluster.counted(dibs, async () => {
+    const loaded = await load({ url: coupon.url, path: coupon.path, users: `r${round}-`, body, connections, seconds });
+    accepted = loaded.answers - loaded.refused;
+    await sleep(restMs);
+  });
+  const issued = (await coupon.drained(before + accepted)).issued - before;
+  const per = (n: number) => (n * 1000) / issued;
+  return { produce: per(produce), fetch: per(fetch), redis: per(redis), sql: per(sql), issued };
 }

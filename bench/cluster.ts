@@ -8,22 +8,24 @@ import { freePort } from '../scripts/services/port.ts';
 import { find } from '../scripts/services/program.ts';
 import { type ServerName, type Services, startServices } from '../scripts/services.ts';
 import { treeUsed } from './cpu.ts';
+import { type Dibs, secret } from './servers.ts';
 
-/** What the servers counted so far. */
+/** Calls that reached the servers during some work. */
 export interface Counted {
   produce: number;
   fetch: number;
-  /** Calls of scripts; Redis counts all other commands together with those inside scripts. */
-  scripts: number;
-  /** Statements of clients, without those inside functions. */
-  statements: number;
+  redis: number;
+  sql: number;
+  /** What the work took, s. */
+  seconds: number;
 }
 
 export interface Cluster {
   services: Services;
   /** Flags of a dibs process of its own namespace. */
   flags(namespace: string): Record<string, string>;
-  counted(): Promise<Counted>;
+  /** `dibs` was started with `inside`, and is the only one that works. */
+  counted(dibs: Dibs, work: () => Promise<void>): Promise<Counted>;
   /** s of a core that each server has used. */
   used(): Record<ServerName, number>;
   stop(): Promise<void>;
@@ -63,26 +65,28 @@ export async function startCluster(say: (line: string) => void): Promise<Cluster
     services,
     flags: namespace => ({
       profile: 'cluster',
-      secret: 'the secret of the benches',
+      secret,
       'kafka-brokers': kafkaBrokers,
       'redis-url': redisUrl,
       'database-url': databaseUrl,
       namespace,
     }),
-    async counted() {
-      const requests = await brokerCounts(jmxPort);
-      const stats = await redis.info('commandstats');
-      const scripts = ['evalsha', 'eval'].map(name =>
-        Number(new RegExp(`^cmdstat_${name}:calls=(\\d+)`, 'm').exec(stats)?.[1] ?? 0),
-      );
-      const { rows } = await postgres.query<{ calls: string }>(
-        `select coalesce(sum(calls), 0) as calls from pg_stat_statements where query not like '%pg_stat_statements%'`,
-      );
+    async counted(dibs, work) {
+      const fast = async () => ({ sql: await statements(postgres), redis: await commands(redis, dibs) });
+      // Asking the broker takes a second, in which timers of the others go on.
+      const brokerBefore = await brokerCounts(jmxPort);
+      const before = await fast();
+      const from = performance.now();
+      await work();
+      const seconds = (performance.now() - from) / 1000;
+      const after = await fast();
+      const broker = await brokerCounts(jmxPort);
       return {
-        produce: requests.Produce ?? 0,
-        fetch: requests.Fetch ?? 0,
-        scripts: scripts.reduce((a, b) => a + b, 0),
-        statements: Number(rows[0]?.calls),
+        produce: (broker.Produce ?? 0) - (brokerBefore.Produce ?? 0),
+        fetch: (broker.Fetch ?? 0) - (brokerBefore.Fetch ?? 0),
+        redis: after.redis - before.redis,
+        sql: after.sql - before.sql,
+        seconds,
       };
     },
     used() {
@@ -95,6 +99,28 @@ export async function startCluster(say: (line: string) => void): Promise<Cluster
       await services.stop();
     },
   };
+}
+
+/** Statements of clients so far, without those inside functions. */
+async function statements(postgres: pg.Client): Promise<number> {
+  const { rows } = await postgres.query<{ calls: string }>(
+    `select coalesce(sum(calls), 0) as calls from pg_stat_statements where query not like '%pg_stat_statements%'`,
+  );
+  return Number(rows[0]?.calls);
+}
+
+/**
+ * Scripts so far as Redis counts them, and all other commands as the client does: Redis counts those inside scripts
+ * under the same names. Pings are nobody's question.
+ */
+async function commands(redis: Redis, dibs: Dibs): Promise<number> {
+  const stats = await redis.info('commandstats');
+  const scripts = ['evalsha', 'eval'].map(name =>
+    Number(new RegExp(`^cmdstat_${name}:calls=(\\d+)`, 'm').exec(stats)?.[1] ?? 0),
+  );
+  const sent = Object.entries(await dibs.ask<Record<string, number>>('commands'));
+  const others = sent.filter(([name]) => !name.startsWith('eval') && name !== 'ping').map(([, n]) => n);
+  return [...scripts, ...others].reduce((sum, n) => sum + n, 0);
 }
 
 /** Requests that the broker has answered, by kind. */

@@ -94,14 +94,6 @@ async function refuse({ withBody }: Bench, coupon: Coupon, round: number, second
   return loaded;
 }
 
-interface Calls {
-  redis: number;
-  log: number;
-  sql: number;
-  refusals: number;
-  seconds: number;
-}
-
 /**
  * A process that only serves the API, so that no stage polls: under load, then as long with one request now and then,
  * which is what its background reads cost. The difference is what the refusals cost.
@@ -115,10 +107,9 @@ async function disturbance(bench: Bench, cluster: Cluster): Promise<Found> {
     await latched(coupon);
     await refuse(bench, coupon, -2, bench.warmSeconds);
     bench.say(` calls during ${refusals} refusals: under load | at rest for ${restMs / 1000} s`);
-    const counted = async () => ({ ...(await cluster.counted()), commands: await dibs.ask<Commands>('commands') });
-    const sides: Side<Calls>[] = [
-      { name: 'load', run: round => callsDuring(counted, () => crowd(bench, coupon, round)) },
-      { name: 'rest', run: () => callsDuring(counted, () => rest(coupon)) },
+    const sides: Side<Counted>[] = [
+      { name: 'load', run: round => cluster.counted(dibs, () => crowd(bench, coupon, round)) },
+      { name: 'rest', run: () => cluster.counted(dibs, () => rest(coupon)) },
     ];
     const rounds = await alternate(sides, { ...bench.pace, rounds: Math.min(countingRounds, bench.pace.rounds) });
     const perSecond = summary(rounds, ([load]) => (load ? load.redis / load.seconds : 0)).median.toFixed(1);
@@ -134,48 +125,23 @@ async function disturbance(bench: Bench, cluster: Cluster): Promise<Found> {
   }
 }
 
-type Commands = Record<string, number>;
-
 /** As often as the load tool has to be run until all of them were refused. */
-async function crowd(bench: Bench, coupon: Coupon, round: number): Promise<number> {
+async function crowd(bench: Bench, coupon: Coupon, round: number): Promise<void> {
   let refused = 0;
   while (refused < refusals) refused += (await refuse(bench, coupon, round, 1)).answers;
-  return refused;
 }
 
-async function rest(coupon: Coupon): Promise<number> {
-  let pressed = 0;
-  for (const until = performance.now() + restMs; performance.now() < until; pressed++) {
+async function rest(coupon: Coupon): Promise<void> {
+  for (const until = performance.now() + restMs; performance.now() < until; ) {
     await press(coupon);
     await sleep(followMs);
   }
-  return pressed;
 }
 
-const total = (calls?: Calls): number => (calls ? calls.redis + calls.log + calls.sql : 0);
+const total = ({ redis, produce, fetch, sql }: Counted): number => redis + produce + fetch + sql;
 
 /** What the timers of a resting process make in the same time is taken off, and one stroke more: it may be early. */
-function beyondRest([load, rest]: Calls[]): number {
+function beyondRest([load, rest]: Counted[]): number {
   if (!load || !rest) return 0;
   return Math.max(0, total(load) - Math.ceil((total(rest) * load.seconds) / rest.seconds) - 1);
-}
-
-async function callsDuring(
-  counted: () => Promise<Counted & { commands: Commands }>,
-  work: () => Promise<number>,
-): Promise<Calls> {
-  const before = await counted();
-  const from = performance.now();
-  const pressed = await work();
-  const seconds = (performance.now() - from) / 1000;
-  const after = await counted();
-  const names = Object.keys(after.commands).filter(name => !name.startsWith('eval') && name !== 'ping');
-  const plain = names.reduce((sum, name) => sum + (after.commands[name] ?? 0) - (before.commands[name] ?? 0), 0);
-  return {
-    redis: after.scripts - before.scripts + plain,
-    log: after.produce - before.produce + after.fetch - before.fetch,
-    sql: after.statements - before.statements,
-    refusals: pressed,
-    seconds,
-  };
 }

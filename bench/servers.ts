@@ -31,6 +31,9 @@ process.on('exit', () => {
   for (const child of running) child.kill('SIGKILL');
 });
 
+/** Long enough for a server to take it. */
+export const secret = 'the secret of the benches';
+
 export async function startEcho(): Promise<Measured> {
   const child = spawn(process.execPath, [join(import.meta.dirname, 'echo.ts')], {
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],

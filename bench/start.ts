@@ -6,7 +6,7 @@ import type { CouponId } from '../src/coupon.ts';
 import type { Measurement } from './bench.ts';
 import { fill } from './fill.ts';
 import { alternate, median, summary } from './rounds.ts';
-import { emptyFolder, startDibs } from './servers.ts';
+import { emptyFolder, secret, startDibs } from './servers.ts';
 
 const entries = 1_000_000;
 const couponId = 'filled' as CouponId;
@@ -21,7 +21,7 @@ export const start: Measurement = {
     bench.say(` filling the file with ${entries} requests`);
     await fill(join(data, 'dibs.db'), couponId, entries);
     const ready = async (folder: string, profile?: string): Promise<number> => {
-      const dibs = await startDibs({ name: 'start', flags: { data: folder }, profile });
+      const dibs = await startDibs({ name: 'start', flags: { data: folder, secret }, profile });
       await dibs.stop();
       return dibs.readyMs;
     };
@@ -50,7 +50,7 @@ export const start: Measurement = {
 
 /** The file holds what a server would have made of it. */
 async function verified(data: string): Promise<void> {
-  const dibs = await startDibs({ name: 'start', flags: { data } });
+  const dibs = await startDibs({ name: 'start', flags: { data, secret } });
   try {
     // It exits with 1, and this throws, when anything is not as it must be.
     const { stdout } = await promisify(execFile)(process.execPath, [cli, 'verify', '--url', dibs.url, '--json']);

@@ -2,6 +2,7 @@
  * compose(config) -> {start, stop}: the only file that knows every adapter. Adapters are loaded when their profile is
  * picked, so the embedded profile loads no driver. All profiles run the same core.
  */
+import { hash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Config } from './config.ts';
@@ -52,6 +53,8 @@ export interface Options {
 export interface App {
   /** Where it listens. */
   url: string;
+  /** Resolves with the reason when the process cannot go on and should be started again. */
+  lost: Promise<string>;
   stop(): Promise<void>;
 }
 
@@ -71,6 +74,7 @@ export async function start(config: Config, options: Options = {}): Promise<App>
   const { createMetrics } = await import('./http/prometheus.ts');
   const metrics = createMetrics();
   let lost: string | undefined;
+  const gone = Promise.withResolvers<string>();
   const around: Surroundings = {
     config,
     host,
@@ -78,6 +82,7 @@ export async function start(config: Config, options: Options = {}): Promise<App>
     say,
     lost(why) {
       lost = why;
+      gone.resolve(why);
       say('error', `ALARM: ${why}`);
     },
   };
@@ -99,7 +104,7 @@ export async function start(config: Config, options: Options = {}): Promise<App>
     const tools = { log, ledger, store, board, host, metrics, say };
     const door = new FrontDoor(tools);
     const status = new StatusReader(tools);
-    const hub = new Hub({ status, board, host, say });
+    const hub = new Hub({ status, board, host, say, broken: () => door.latch.drop() });
     const operator = new Operator({ ...tools, door });
     stops.push(() => hub.stop());
     if (config.roles.includes('api')) await hub.start();
@@ -121,7 +126,7 @@ export async function start(config: Config, options: Options = {}): Promise<App>
     const { url } = await http.start().catch(error => {
       throw notListening(error, config);
     });
-    return { url, stop };
+    return { url, lost: gone.promise, stop };
   } catch (error) {
     await stop();
     throw error;
@@ -135,9 +140,10 @@ function stagesOf({ stages: own, store }: Ground, { stages: users = [] }: Option
 
 function readiness(log: EventLog, lags: StageLag[], lost: string | undefined): { ok: boolean; why?: string } {
   if (lost !== undefined) return { ok: false, why: lost };
-  if (!log.reachable()) return { ok: false, why: 'the log does not answer' };
+  // An alarm first: a log that was made anew does not answer either, and waiting for it would not help.
   const stopped = lags.find(lag => lag.state === 'stopped');
-  return stopped ? { ok: false, why: `${stopped.stage} stopped: ${stopped.error}` } : { ok: true };
+  if (stopped) return { ok: false, why: `${stopped.stage} stopped: ${stopped.error}` };
+  return log.reachable() ? { ok: true } : { ok: false, why: 'the log does not answer' };
 }
 
 /** Waits for what was taken in to be answered, bounded. */
@@ -161,9 +167,7 @@ async function groundCluster({ config, host, metrics, say }: Surroundings, { wra
   const { createRedisBoard } = await import('./redis/board.ts');
   const { createPostgresStore } = await import('./postgres/store.ts');
   const { namespace, partitions, replication, minInsync, roles } = config;
-  const redis = { url: config.redisUrl, prefix: namespace ? `dibs:${namespace}` : 'dibs', host, log: say };
-  const [ledger, board] = [createRedisLedger(redis), createRedisBoard(redis)];
-  const closers: { close(): Promise<void> }[] = [ledger, board];
+  const closers: { close(): Promise<void> }[] = [];
   const stop = async () => {
     for (const closer of closers.reverse()) await closer.close();
   };
@@ -175,6 +179,11 @@ async function groundCluster({ config, host, metrics, say }: Surroundings, { wra
     const brokers = config.kafkaBrokers;
     const log = await createKafkaLog({ brokers, topicPrefix, partitions, replication, minInsync, host, log: say });
     closers.push(log);
+    // Another log has a ledger and a board of its own: what an older one left in Redis can mislead nobody.
+    const prefix = ['dibs', namespace, hash('sha256', log.identity).slice(0, 8)].filter(Boolean).join(':');
+    const redis = { url: config.redisUrl, prefix, host, log: say };
+    const [ledger, board] = [createRedisLedger(redis), createRedisBoard(redis)];
+    closers.push(ledger, board);
     const ports: Ports = { log, ledger, store, board };
     const wrapped = wrap?.(ports) ?? ports;
     const tools = { ...wrapped, host, metrics, say };

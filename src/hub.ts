@@ -38,29 +38,41 @@ interface Line {
 /** Progress events of one process a second: beyond it each stream hears less often than twice a second. */
 const progressPerSecondMax = 4_000;
 
+export interface HubTools {
+  status: StatusReader;
+  board: OutcomeBoard;
+  host: Host;
+  say: Log;
+  /** Hints may have been missed: whatever else was believed because of them is not known any more. */
+  broken?: () => void;
+}
+
 export class Hub {
   private readonly lines = new Map<number, Line>();
   private readonly status: StatusReader;
   private readonly board: OutcomeBoard;
   private readonly host: Host;
   private readonly say: Log;
+  private readonly broken: () => void;
   private subscription: { close(): Promise<void> } | undefined;
   private timer: NodeJS.Timeout | undefined;
   private frontierReadAt = 0;
   private toldProgressAt = 0;
   watching = 0;
 
-  constructor(tools: { status: StatusReader; board: OutcomeBoard; host: Host; say: Log }) {
+  constructor(tools: HubTools) {
     this.status = tools.status;
     this.board = tools.board;
     this.host = tools.host;
     this.say = tools.say;
+    this.broken = tools.broken ?? (() => {});
   }
 
   async start(): Promise<void> {
     this.subscription ??= await this.board.subscribe({
       hint: hint => this.hinted(hint),
       broken: () => {
+        this.broken();
         this.frontierReadAt = 0;
       },
     });

@@ -89,7 +89,7 @@ export class FrontDoor {
   private unfiltered: Waiting[] = [];
   private filtering = false;
   private filterPausedUntil = 0;
-  private lookups: { couponId: CouponId; resolve(row: CouponRow | undefined): void; reject(e: unknown): void }[] = [];
+  private readonly lookups = new Map<CouponId, PromiseWithResolvers<CouponRow | undefined>>();
   private lookingUp = false;
   private queued = 0;
 
@@ -110,8 +110,9 @@ export class FrontDoor {
 
   /** One press of the button. `key` is there when the client sent one. Rejects with Unavailable only for a coupon it never saw. */
   async issue(couponId: CouponId, userId: UserId, key: RequestKey | undefined): Promise<Answer> {
-    const coupon = this.known.get(couponId) ?? (await this.coupon(couponId));
+    const coupon = this.known.get(couponId) ?? (await this.firstSeen(couponId));
     if (!coupon) return unknownCoupon;
+    if ('kind' in coupon) return coupon;
     // A coupon of a partition that this log has not: the caller's error, before anything waits for it.
     this.lane(coupon.partition);
     // One with a key may be a retry of a win, so it goes on to the holders.
@@ -138,38 +139,64 @@ export class FrontDoor {
 
   /** Appends an operator's entry in order with the requests; answers its offset. */
   append(coupon: CouponRow, value: string): Promise<number | NotAppended> {
+    const lane = this.lane(coupon.partition);
     return new Promise(resolve => {
       this.queued++;
       const settle = (answer: number | NotAppended) => {
         this.queued--;
         resolve(answer);
       };
-      this.lane(coupon.partition).push({ value, couponId: coupon.couponId, appended: settle, failed: settle });
+      lane.push({ value, couponId: coupon.couponId, appended: settle, failed: settle });
     });
   }
 
   /** The row of a coupon, from memory once it was seen: what is asked of it here never changes. */
   async coupon(couponId: CouponId): Promise<CouponRow | undefined> {
-    const row = await new Promise<CouponRow | undefined>((resolve, reject) => {
-      this.lookups.push({ couponId, resolve, reject });
-      if (!this.lookingUp) {
-        this.lookingUp = true;
-        queueMicrotask(() => void this.lookUp());
-      }
-    });
-    if (row) this.known.set(couponId, row);
-    return row;
+    const known = this.known.get(couponId) ?? (await this.lookUp(couponId));
+    if (known) this.known.set(couponId, known);
+    return known;
   }
 
-  private async lookUp(): Promise<void> {
-    while (this.lookups.length > 0) {
-      const batch = this.lookups.splice(0, filterBatchMax);
+  /** Requests for a coupon that this process has not seen wait together for one look-up, in order, and bounded. */
+  private async firstSeen(couponId: CouponId): Promise<CouponRow | NotAppended | undefined> {
+    if (this.queued >= acceptQueueMax) return notAccepted;
+    this.queued++;
+    try {
+      return await this.coupon(couponId);
+    } finally {
+      this.queued--;
+    }
+  }
+
+  private lookUp(couponId: CouponId): Promise<CouponRow | undefined> {
+    let wanted = this.lookups.get(couponId);
+    if (!wanted) {
+      wanted = Promise.withResolvers<CouponRow | undefined>();
+      this.lookups.set(couponId, wanted);
+      if (!this.lookingUp) {
+        this.lookingUp = true;
+        queueMicrotask(() => void this.lookUpAll());
+      }
+    }
+    return wanted.promise;
+  }
+
+  /** Who asks while a read is out waits for the next one: the coupon may have been created since that was sent. */
+  private async lookUpAll(): Promise<void> {
+    while (this.lookups.size > 0) {
+      const asked = [...this.lookups].slice(0, filterBatchMax);
+      for (const [id] of asked) this.lookups.delete(id);
       try {
-        const rows = await this.tools.store.coupons([...new Set(batch.map(l => l.couponId))]);
+        const rows = await this.tools.store.coupons(asked.map(([id]) => id));
         const byId = new Map(rows.map(row => [row.couponId, row]));
-        for (const { couponId, resolve } of batch) resolve(byId.get(couponId));
+        for (const [id, { resolve }] of asked) resolve(byId.get(id));
+        // Those found are found for all, so that nobody who comes later overtakes.
+        for (const row of rows) {
+          this.lookups.get(row.couponId)?.resolve(row);
+          this.lookups.delete(row.couponId);
+        }
       } catch (error) {
-        for (const { reject } of batch) reject(error);
+        for (const [, { reject }] of asked) reject(error);
       }
     }
     this.lookingUp = false;

@@ -1,12 +1,12 @@
 /** What the stages do with a log beyond one append or one read. */
 import { type changeLog, entryHash, type LogName, type requestLog } from './entry.ts';
-import { Alarm } from './errors.ts';
+import { Alarm, Unavailable } from './errors.ts';
 import { appendCharactersMax, pollMsMax } from './limits.ts';
 import type { EventLog } from './ports.ts';
 
 /**
  * Throws Alarm unless the entry before `next` is the one that was read when `hash` was taken: a log that was cut or
- * made anew is not gone on with.
+ * made anew is not gone on with. Throws Unavailable while the log does not give that entry.
  */
 export async function checkLastEntry(
   log: EventLog,
@@ -18,7 +18,9 @@ export async function checkLastEntry(
   if (next === 0) return;
   const { entries } = await log.read(name, partition, next - 1, 1, pollMsMax);
   const last = entries[0];
-  if (last?.offset === next - 1 && entryHash(last) === hash) return;
+  // Behind a leader that has just changed a broker may for a while show less than was read before.
+  if (!last) throw new Unavailable(`${name} partition ${partition} does not give entry ${next - 1} now`);
+  if (last.offset === next - 1 && entryHash(last) === hash) return;
   throw new Alarm(
     `${name} partition ${partition} is not the log that was read before: entry ${next - 1} differs or is gone`,
   );

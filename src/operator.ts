@@ -112,7 +112,11 @@ export class Operator {
   async redrive(couponId: CouponId | undefined): Promise<number> {
     const { store, log } = this.tools;
     // Those that cannot be redriven must not hide those that can.
-    const all = await store.setAside({ ...(couponId ? { couponId } : {}), limit: Number.MAX_SAFE_INTEGER });
+    const all = await store.setAside({
+      ...(couponId ? { couponId } : {}),
+      winners: true,
+      limit: Number.MAX_SAFE_INTEGER,
+    });
     const letters = all.filter(isRedrivable).slice(0, redriveMax);
     const byPartition = Map.groupBy(letters, letter => letter.partition);
     let redriven = 0;

@@ -39,17 +39,28 @@ export function persistStage(tools: PersistTools): Stage {
   const proven = new Set<number>();
 
   const begin = async (partition: number): Promise<number> => {
+    // The board is written after the commit: read before the checkpoint, one that is ahead of it tells of commits that
+    // the store has lost (a backup, a failover), and must not go on showing them.
+    const board = await tools.board.read(partition, []).catch(() => undefined);
     const checkpoint = await tools.store.checkpoint(partition);
     await checkLastEntry(tools.log, changeLog, partition, checkpoint.changeNext, checkpoint.changeHash);
     checkpoints.set(partition, checkpoint);
     proven.delete(partition);
     shown.set(partition, undefined);
-    await show(partition, checkpoint, [], []);
+    const isAhead = board !== undefined && board.changeNext > checkpoint.changeNext;
+    if (isAhead) tools.say('warn', 'the store has gone back behind what the board shows', { partition });
+    await show(partition, checkpoint, [], [], isAhead ? board.changeNext : undefined);
     return checkpoint.changeNext;
   };
 
   /** The board is a convenience: while it is away rows go on, and it is written whole when it is back. */
-  const show = async (partition: number, checkpoint: Checkpoint, added: number[], removed: number[]): Promise<void> => {
+  const show = async (
+    partition: number,
+    checkpoint: Checkpoint,
+    added: number[],
+    removed: number[],
+    replaces?: number,
+  ): Promise<void> => {
     const { changeNext, next: committedNext } = checkpoint;
     const base = shown.get(partition);
     shown.set(partition, undefined);
@@ -60,7 +71,7 @@ export function persistStage(tools: PersistTools): Stage {
           : await tools.board.commit(partition, { base, changeNext, committedNext, added, removed });
       if (answer === 'behind') {
         const setAside = await winnersSetAside(partition, tools.store);
-        await tools.board.restore(partition, { changeNext, committedNext, setAside });
+        await tools.board.restore(partition, { changeNext, committedNext, setAside }, replaces);
       }
       shown.set(partition, changeNext);
     } catch (error) {
@@ -105,24 +116,18 @@ export function persistStage(tools: PersistTools): Stage {
     gatherMs: 0,
     begin,
     handle,
-    /** Notices a board that was emptied or rolled back. */
+    /** Notices a board that was emptied, rolled back, or is ahead of the store. */
     async idle(partition) {
       const checkpoint = checkpoints.get(partition);
-      if (!checkpoint) return done;
-      const view =
-        shown.get(partition) === undefined ? undefined : await tools.board.read(partition, []).catch(() => undefined);
-      if ((view?.committedNext ?? -1) >= checkpoint.next) return done;
-      shown.set(partition, undefined);
-      await show(partition, checkpoint, [], []);
-      return done;
+      const view = await tools.board.read(partition, []).catch(() => undefined);
+      if (checkpoint && view?.changeNext === checkpoint.changeNext) return done;
+      return { kind: 'go_back', to: await begin(partition) };
     },
   };
 }
 
 const winnersSetAside = async (partition: number, store: PersistTools['store']): Promise<number[]> =>
-  (await store.setAside({ partition, limit: Number.MAX_SAFE_INTEGER }))
-    .filter(a => a.log === requestLog && a.slot !== null)
-    .map(a => a.offset);
+  (await store.setAside({ partition, winners: true, limit: Number.MAX_SAFE_INTEGER })).map(a => a.offset);
 
 /** What one batch of the change log does to the store, given where the store is. Pure. */
 export function planBatch(

@@ -196,6 +196,14 @@ export interface SetAside {
   bytes: string;
 }
 
+export interface SetAsideFilter {
+  partition?: number;
+  couponId?: CouponId;
+  /** Only winners that the store refused. */
+  winners?: boolean;
+  limit: number;
+}
+
 /** One persist transaction, already planned: see persist.ts. */
 export interface StoreBatch {
   /** The transaction goes on only if the stored changeNext is this. */
@@ -277,7 +285,7 @@ export interface CouponReader {
   /** A user's coupons below the checkpoint's next, newest first. `after` is a page's `next`; a text that is none starts at the beginning. */
   userCoupons(userId: UserId, limit: number, after?: string): Promise<UserCouponPage>;
   /** Everything set aside, oldest first. */
-  setAside(filter: { partition?: number; couponId?: CouponId; limit: number }): Promise<SetAside[]>;
+  setAside(filter: SetAsideFilter): Promise<SetAside[]>;
   stats(couponId: CouponId, seconds: number, now: Millis): Promise<SaleStats>;
   /** Rows of one coupon in order of slot, for verify: chunks. */
   rows(couponId: CouponId): AsyncIterable<UserCouponRow[]>;
@@ -323,9 +331,18 @@ export interface Hint {
 }
 
 export interface BoardView {
+  changeNext: number;
   committedNext: number;
   /** Those of the offsets asked for whose winner's row is set aside. */
   setAside: Set<number>;
+}
+
+/** All that a board says of one partition. */
+export interface BoardContent {
+  changeNext: number;
+  committedNext: number;
+  /** Request offsets of winners set aside. */
+  setAside: readonly number[];
 }
 
 export interface BoardUpdate {
@@ -344,11 +361,11 @@ export interface OutcomeBoard {
    * changeNext (nothing is written); `behind` when it is not at `base`: restore it.
    */
   commit(partition: number, update: BoardUpdate): Promise<'ok' | 'behind'>;
-  /** The whole of it, ignored if the board has a greater or equal changeNext. */
-  restore(
-    partition: number,
-    all: { changeNext: number; committedNext: number; setAside: readonly number[] },
-  ): Promise<void>;
+  /**
+   * The whole of it, ignored if the board has a greater or equal changeNext, unless that is `replaces`: a board that
+   * is ahead of the store, which went back, is put right by it.
+   */
+  restore(partition: number, all: BoardContent, replaces?: number): Promise<void>;
   /** Undefined when the board has nothing for this partition. */
   read(partition: number, offsets: readonly number[]): Promise<BoardView | undefined>;
   /** Wakes subscribers: losers of this range may be told. */

@@ -11,10 +11,10 @@
 import type { LogEntry, LogName } from './entry.ts';
 import { Alarm, messageOf } from './errors.ts';
 import type { Host } from './host.ts';
-import { groupCommitMs, idleTickMs, pollMsMax, statsBatchMax } from './limits.ts';
+import { drainMsMax, groupCommitMs, idleTickMs, pollMsMax, statsBatchMax } from './limits.ts';
 import type { Log, Metrics } from './metrics.ts';
 import type { Assignment, CouponStore, EventLog } from './ports.ts';
-import { backoffMs } from './retry.ts';
+import { backoffMs, within } from './retry.ts';
 
 export interface Batch {
   partition: number;
@@ -295,7 +295,10 @@ export async function runStage(stage: Stage, tools: StageTooling): Promise<Runni
     lag: () => [...loops.values()].map(({ loop }) => loop.lag()),
     async stop() {
       for (const partition of [...loops.keys()]) revoke(partition);
-      await Promise.all(ending);
+      // What cannot end (an append while the log is away) ends when the log is closed.
+      await within(Promise.all(ending), drainMsMax, stage.name).catch(error =>
+        tools.say('warn', `stopped in the middle: ${messageOf(error)}`),
+      );
       await assignment.close();
     },
   };

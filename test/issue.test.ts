@@ -51,7 +51,7 @@ function setUp() {
   const state = {
     coupons: new Map([['a', rowOf('a')]]),
     view: { next: 0, holder: undefined, changes: [phase('open')], malformed: false } as LedgerView | undefined,
-    board: { committedNext: 100, setAside: new Set<number>() } as BoardView | undefined,
+    board: { changeNext: 0, committedNext: 100, setAside: new Set<number>() } as BoardView | undefined,
     sales: new Map<string, SaleView>(),
   };
   const store = breakable({
@@ -196,7 +196,7 @@ suite('the filter only reads, and refuses only who cannot win', () => {
     withHolder(1, 100);
     assert.equal(codeOf(await press('mia', 2)), 'accepted');
     withHolder(1);
-    on.state.board = { committedNext: 100, setAside: new Set([5]) };
+    on.state.board = { changeNext: 100, committedNext: 100, setAside: new Set([5]) };
     assert.equal(codeOf(await press('mia', 2)), 'accepted');
     on.state.board = undefined;
     assert.equal(codeOf(await press('mia', 2)), 'accepted');
@@ -399,5 +399,53 @@ suite('the latch at the door', () => {
     assert.equal(codeOf(await press('ben', 4)), 'accepted');
     on.host.time += latchMsMax;
     assert.equal(codeOf(await press('eve')), 'accepted');
+  });
+});
+
+suite('a coupon that this process has not seen', () => {
+  const held = () => {
+    const gates: PromiseWithResolvers<void>[] = [];
+    const coupons = on.store.it.coupons;
+    on.store.it.coupons = async (ids: readonly string[]) => {
+      const gate = Promise.withResolvers<void>();
+      gates.push(gate);
+      const rows = await coupons(ids);
+      await gate.promise;
+      return rows;
+    };
+    return gates;
+  };
+  test('its crowd waits for one look-up, in order, and nobody who comes later overtakes', async () => {
+    const gates = held();
+    const early = Array.from({ length: 1_200 }, (_, i) => press(`u${i}`));
+    await settle();
+    const late = press('late');
+    await settle();
+    assert.equal(gates.length, 1);
+    gates[0]?.resolve();
+    await Promise.all([...early, late]);
+    assert.equal(usersIn().length, 1_201);
+    assert.deepEqual(usersIn(), [...Array.from({ length: 1_200 }, (_, i) => `u${i}`), 'late']);
+  });
+  test('created while a look-up was out, it is found by the next one', async () => {
+    const gates = held();
+    const before = press('ann', undefined, 'new');
+    await settle();
+    on.state.coupons.set('new', rowOf('new'));
+    const after = press('bob', undefined, 'new');
+    gates[0]?.resolve();
+    assert.equal(codeOf(await before), 'UNKNOWN_COUPON');
+    await settle();
+    gates[1]?.resolve();
+    assert.equal(codeOf(await after), 'accepted');
+  });
+  test('those who wait for it are bounded like everybody', async () => {
+    const gates = held();
+    const waiting = Array.from({ length: acceptQueueMax }, (_, i) => press(`u${i}`));
+    assert.equal(codeOf(await press('one-more')), 'NOT_ACCEPTED');
+    gates[0]?.resolve();
+    await settle();
+    for (const gate of gates) gate.resolve();
+    assert.equal((await Promise.all(waiting)).filter(answer => answer.kind === 'accepted').length, acceptQueueMax);
   });
 });

@@ -1,17 +1,16 @@
 /** Both ledgers pass the suite of their port; then what only the one in memory and only the one in Redis does. */
 import assert from 'node:assert/strict';
-import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
-import { Redis } from 'ioredis';
-import type { CouponId, RequestKey, UserId } from '../src/coupon.ts';
+import type { CouponId, UserId } from '../src/coupon.ts';
 import type { Change, Located } from '../src/entry.ts';
 import { MemoryLedger } from '../src/memory/ledger.ts';
 import type { Snapshot } from '../src/ports.ts';
 import { createRedisLedger } from '../src/redis/ledger.ts';
 import { type LedgerBench, stockLedgerSuite } from './conformance/stock-ledger.ts';
+import { k as keyOf } from './support/entries.ts';
+import { redisKeys } from './support/redis-keys.ts';
 
 const url = process.env.DIBS_REDIS_URL;
-const randomPrefix = (): string => `dibs-test-${randomBytes(6).toString('hex')}`;
 
 stockLedgerSuite('memory', async () => {
   const ledger = new MemoryLedger();
@@ -27,13 +26,9 @@ if (url) stockLedgerSuite('redis', () => redisBench(url));
 else test('StockLedger: redis', { skip: 'DIBS_REDIS_URL is not set' }, () => {});
 
 async function redisBench(url: string): Promise<LedgerBench> {
-  const prefix = randomPrefix();
-  const admin = new Redis(url);
+  const keys = redisKeys(url);
+  const { admin, prefix, loseAll, forgetScripts } = keys;
   const [ledger, other] = [createRedisLedger({ url, prefix }), createRedisLedger({ url, prefix })];
-  const keys = () => admin.keys(`${prefix}:*`);
-  const loseAll = async () => {
-    for (const key of await keys()) await admin.unlink(key);
-  };
   return {
     ledger,
     other,
@@ -44,26 +39,24 @@ async function redisBench(url: string): Promise<LedgerBench> {
         assert.equal(await admin.unlink(`${prefix}:{${partition}}:holders:${build}:${couponId}`), 1);
       },
       async save(partition) {
-        const names = (await keys()).filter(key => key.startsWith(`${prefix}:{${partition}}:`));
+        const names = (await keys.names()).filter(key => key.startsWith(`${prefix}:{${partition}}:`));
         const dumps = await Promise.all(names.map(name => admin.dumpBuffer(name)));
         return async () => {
           for (const [i, name] of names.entries()) await admin.restore(name, 0, dumps[i] as Buffer, 'REPLACE');
         };
       },
       loseAll,
-      forgetScripts: async () => void (await admin.script('FLUSH')),
+      forgetScripts,
     },
     async close() {
       await ledger.close();
       await other.close();
-      await loseAll();
-      admin.disconnect();
+      await keys.close();
     },
   };
 }
 
 const couponId = 'welcome' as CouponId;
-const keyOf = (n: number): RequestKey => n.toString(16).padStart(16, '0') as RequestKey;
 const snapshot = (): Snapshot => ({
   frontier: { next: 0, clock: 0, hash: '', strays: { malformed: 0, unknown_coupon: 0 } },
   sales: [],

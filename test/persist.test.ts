@@ -42,7 +42,7 @@ suite('committing', () => {
     assert.equal(hash, entryHash(world.log.of(requestLog)[4] as LogEntry));
     assert.equal(changeHash, entryHash(changes.at(-1) as LogEntry));
     assert.equal(world.store.calls.get('commit'), 1);
-    assert.deepEqual(await boardOf(), { committedNext: 5, setAside: new Set() });
+    assert.deepEqual(await boardOf(), { changeNext: 5, committedNext: 5, setAside: new Set() });
     const counts = await world.realStore.withSnapshot(0, async snapshot => snapshot.sales[0]?.counts);
     assert.deepEqual(counts, { duplicated: 0, closed: 0, not_open: 0, sold_out: 2 });
   });
@@ -251,6 +251,29 @@ suite('the board is a convenience', () => {
     world.put(request('x'), added(1, 4));
     await world.drainAll();
     assert.equal((await boardOf())?.committedNext, 5);
+  });
+  test('one that is ahead of a store that went back shows it no longer', async () => {
+    await decided(3, 2);
+    await world.drain(world.persist);
+    // As after a backup of the store was restored: the board tells of commits that are not there any more.
+    const ahead = { changeNext: 90, committedNext: 80, setAside: [1] };
+    await world.board.it.restore(0, ahead);
+    await world.drain(world.newPersist());
+    assert.deepEqual(await boardOf(), { changeNext: 4, committedNext: 3, setAside: new Set() });
+    await world.board.it.restore(0, ahead);
+    world.host.time += idleTickMs;
+    await world.persist.step(0);
+    assert.equal((await boardOf())?.committedNext, 3, 'noticed by idle too');
+  });
+  test('one that was rolled back behind a redrive is put right by idle', async () => {
+    await decided(3, 2);
+    await world.drain(world.persist);
+    const { changeNext } = await checkpoint();
+    await world.board.it.restore(0, { changeNext: changeNext - 1, committedNext: 3, setAside: [1] }, changeNext);
+    assert.deepEqual([...((await boardOf())?.setAside ?? [])], [1]);
+    world.host.time += idleTickMs;
+    await world.persist.step(0);
+    assert.deepEqual([...((await boardOf())?.setAside ?? ['?'])], []);
   });
   test('is not written before the rows are', async () => {
     await decided(3, 2);

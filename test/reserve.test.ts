@@ -15,7 +15,7 @@ import { Unavailable } from '../src/errors.ts';
 import { idleTickMs, reserveBatchMax } from '../src/limits.ts';
 import { checkLastEntry } from '../src/log.ts';
 import { MemoryLedger } from '../src/memory/ledger.ts';
-import type { StockLedger } from '../src/ports.ts';
+import type { EventLog, StockLedger } from '../src/ports.ts';
 import type { PartitionFold } from '../src/sale.ts';
 import { breakable } from './support/breakable.ts';
 import { added, closed, fold, malformed, request } from './support/entries.ts';
@@ -28,6 +28,8 @@ beforeEach(() => {
 afterEach(() => world.close());
 
 const changes = () => world.changes() as Change[];
+/** Each change's kind and place; a mark's is its next. */
+const places = () => changes().map(change => [change.type, 'offset' in change ? change.offset : change.next]);
 const marks = () => changes().filter((change): change is Mark => change.type === 'mark');
 /** The first occurrence of each offset's change, in the order of the change log. */
 const firstWins = () => {
@@ -69,16 +71,13 @@ suite('deciding', () => {
     await world.drain(world.reserve);
     const requests = world.log.of(requestLog);
     const at = requests[0]?.at ?? 0;
-    assert.deepEqual(
-      changes().map(change => [change.type, 'offset' in change ? change.offset : change.next]),
-      [
-        ['sale', 0],
-        ['won', 1],
-        ['won', 3],
-        ['sale', 3],
-        ['mark', 5],
-      ],
-    );
+    assert.deepEqual(places(), [
+      ['sale', 0],
+      ['won', 1],
+      ['won', 3],
+      ['sale', 3],
+      ['mark', 5],
+    ]);
     assert.deepEqual(marks(), [
       {
         v: 1,
@@ -368,19 +367,16 @@ suite('entries that cannot be read', () => {
     world.log.put(requestLog, 0, [new Uint8Array([0xff, 0xfe])]);
     world.put(request('z'));
     await world.drain(world.reserve);
-    assert.deepEqual(
-      changes().map(change => [change.type, 'offset' in change ? change.offset : change.next]),
-      [
-        ['sale', 0],
-        ['won', 1],
-        ['refused', 2],
-        ['won', 3],
-        ['refused', 4],
-        ['won', 5],
-        ['sale', 5],
-        ['mark', 6],
-      ],
-    );
+    assert.deepEqual(places(), [
+      ['sale', 0],
+      ['won', 1],
+      ['refused', 2],
+      ['won', 3],
+      ['refused', 4],
+      ['won', 5],
+      ['sale', 5],
+      ['mark', 6],
+    ]);
     const letters = world.log.of(requestDeadLetters).map(entry => JSON.parse(entry.text));
     assert.deepEqual(
       letters.map(letter => [
@@ -415,6 +411,11 @@ suite('entries that cannot be read', () => {
     assert.match(world.reserve.lag().error ?? '', /entry 3 has version 2/);
     assert.deepEqual([winners(), await told()], [firstOf(2), [3, 3]]);
   });
+});
+
+test('checkLastEntry: a log that does not give the entry now is asked again, not given up', async () => {
+  const empty = { read: async () => ({ entries: [], next: 4, end: 4 }) } as unknown as EventLog;
+  await assert.rejects(checkLastEntry(empty, requestLog, 0, 5, 'hash'), Unavailable);
 });
 
 test('checkLastEntry: an empty log has no last entry to compare', async () => {

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import type { CouponBody, CouponId, RequestKey, UserId } from '../src/coupon.ts';
+import type { CouponBody, CouponId, UserId } from '../src/coupon.ts';
 import { requestLog, type SaleChanged, type Won } from '../src/entry.ts';
 import { Alarm, Unavailable } from '../src/errors.ts';
 import { createHost } from '../src/host.ts';
@@ -14,6 +14,7 @@ import { SqliteLog } from '../src/sqlite/log.ts';
 import { SqliteStore } from '../src/sqlite/store.ts';
 import { SqliteReader } from '../src/sqlite/store-read.ts';
 import { couponStoreConformance } from './conformance/coupon-store.ts';
+import { k } from './support/entries.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'dibs-sqlite-store-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
@@ -48,7 +49,7 @@ const opened: SaleChanged = {
 };
 const won = (slot: number, user = `u${slot}`, offset = slot): Won => ({
   ...{ type: 'won', couponId: welcome, userId: user as UserId, slot, offset, at: 100 + offset },
-  key: offset.toString(16).padStart(16, '0') as RequestKey,
+  key: k(offset),
 });
 const at = (changeNext: number, next = 1_000): Checkpoint => ({
   ...{ changeNext, changeHash: `c${changeNext}`, next, clock: 1, hash: 'h' },

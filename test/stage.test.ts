@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import { requestLog } from '../src/entry.ts';
 import { Alarm, Unavailable } from '../src/errors.ts';
-import { groupCommitMs, idleTickMs, retryMsMax, retryMsMin } from '../src/limits.ts';
+import { drainMsMax, groupCommitMs, idleTickMs, retryMsMax, retryMsMin } from '../src/limits.ts';
 import { noMetrics } from '../src/metrics.ts';
 import { backoffMs } from '../src/retry.ts';
 import { type Batch, defineStage, done, PartitionLoop, runStage, type Stage, type Verdict } from '../src/stage.ts';
@@ -333,6 +333,24 @@ suite('runStage', () => {
     assert.equal(handled, true);
     assert.equal(log.on, undefined);
     await running.stop();
+  });
+  test('what cannot end, an append while the log is away, does not keep it from stopping', async t => {
+    t.mock.timers.enable({ apis: ['setTimeout'] });
+    const entered = reached();
+    const { tools, stage, log } = setUp({
+      handle() {
+        entered.resolve();
+        return new Promise(() => {});
+      },
+    });
+    const running = await runStage(stage, tools);
+    log.put(requestLog, 0, ['late']);
+    await entered.promise;
+    const stopping = running.stop();
+    for (let i = 0; i < 50; i++) await Promise.resolve();
+    t.mock.timers.tick(drainMsMax);
+    await stopping;
+    assert.equal(log.on, undefined);
   });
   test('stops at once while it waits for entries', async () => {
     const { tools, stage } = setUp();

@@ -5,16 +5,16 @@
  * A fourth follows the change log that comes out of it and must arrive at the same state.
  */
 import assert from 'node:assert/strict';
-import { randomBytes } from 'node:crypto';
 import { after, test } from 'node:test';
 import fc from 'fast-check';
-import { Redis } from 'ioredis';
-import type { CouponId, RequestKey, UserId } from '../src/coupon.ts';
+import type { CouponId, UserId } from '../src/coupon.ts';
 import type { Located, SaleChanged, Won } from '../src/entry.ts';
 import { MemoryLedger } from '../src/memory/ledger.ts';
 import type { LedgerQuery, Place, Snapshot, StockLedger } from '../src/ports.ts';
 import { createRedisLedger } from '../src/redis/ledger.ts';
 import { type Counts, type Frontier, PartitionFold } from '../src/sale.ts';
+import { k as keyOf } from './support/entries.ts';
+import { redisKeys } from './support/redis-keys.ts';
 
 const url = process.env.DIBS_REDIS_URL;
 const runs = Number(process.env.DIBS_TWINS_RUNS ?? 120);
@@ -94,8 +94,6 @@ const traceArbitrary = fc.record({
   epoch: fc.constantFrom(0, 1_763_000_000_000, 8_639_999_999_990_000),
   steps: fc.array(stepArbitrary, { minLength: 20, maxLength: 60, size: 'max' }),
 });
-
-const keyOf = (n: number): RequestKey => n.toString(16).padStart(16, '0') as RequestKey;
 
 function located(e: Of<typeof entryArbitrary>, offset: number, evenClock: number, epoch: number): Located {
   const at = Math.max(0, evenClock + e.jitter) + epoch;
@@ -414,13 +412,12 @@ if (!url) {
   test('the fold in Lua is the twin of the fold in TypeScript', { skip: 'DIBS_REDIS_URL is not set' }, () => {});
 } else {
   test('the fold in Lua is the twin of the fold in TypeScript', async () => {
-    const prefix = `dibs-test-${randomBytes(6).toString('hex')}`;
-    const admin = new Redis(url);
+    const keys = redisKeys(url);
+    const { admin, prefix } = keys;
     const ledger = createRedisLedger({ url, prefix });
     after(async () => {
       await ledger.close();
-      for (const key of await admin.keys(`${prefix}:*`)) await admin.unlink(key);
-      admin.disconnect();
+      await keys.close();
     });
     await runTraces(ledger, async p => void (await admin.unlink(`${prefix}:{${p}}:state`)));
   });

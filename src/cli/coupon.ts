@@ -1,6 +1,6 @@
-import type { Coupon, Discount, NewCoupon } from '../client/index.ts';
+import type { Discount, NewCoupon } from '../client/index.ts';
 import { CommandError, connect, exitCodes, type ServerOptions } from './connect.ts';
-import { count, number, paint, pairs, print, printJson, table, time } from './terminal.ts';
+import { count, number, paint, pairs, print, printJson, printRows, time } from './terminal.ts';
 
 export interface CreateOptions extends ServerOptions {
   stock: number;
@@ -29,26 +29,16 @@ export async function create(couponId: string | undefined, options: CreateOption
 
 export async function list(options: ServerOptions): Promise<void> {
   const coupons = await connect(options).coupons.list();
-  if (options.json) {
-    printJson(coupons);
-    return;
-  }
-  if (coupons.length === 0) {
-    print('no coupons yet: `dibs coupon create welcome --stock 1000` makes one');
-    return;
-  }
-  print(
-    table<Coupon>(coupons, [
-      { head: 'coupon', of: c => c.couponId },
-      { head: 'state', of: c => c.state },
-      { head: 'stock', of: c => c.stock },
-      { head: 'issued', of: c => c.issued },
-      { head: 'remaining', of: c => c.remaining },
-      { head: 'opens', of: c => time(c.opensAt) },
-      { head: 'closes', of: c => time(c.closesAt) },
-      { head: 'name', of: c => c.name },
-    ]),
-  );
+  printRows(coupons, options.json, 'no coupons yet: `dibs coupon create welcome --stock 1000` makes one', [
+    { head: 'coupon', of: c => c.couponId },
+    { head: 'state', of: c => c.state },
+    { head: 'stock', of: c => c.stock },
+    { head: 'issued', of: c => c.issued },
+    { head: 'remaining', of: c => c.remaining },
+    { head: 'opens', of: c => time(c.opensAt) },
+    { head: 'closes', of: c => time(c.closesAt) },
+    { head: 'name', of: c => c.name },
+  ]);
 }
 
 export async function show(couponId: string, options: ServerOptions): Promise<void> {

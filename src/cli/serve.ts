@@ -24,8 +24,9 @@ export async function serve(flags: Flags, { sample }: { sample: boolean }): Prom
     else if (sample)
       print('--sample opens nothing with --auth jwt: an admin has to (`dibs coupon create --token ...`)');
   } else print(`dibs runs ${config.roles.join(', ')}`);
-  await stopped.promise;
-  process.exitCode = exitCodes.ok;
+  const why = await Promise.race([stopped.promise, app.lost]);
+  if (why !== undefined) await app.stop();
+  process.exitCode = why === undefined ? exitCodes.ok : exitCodes.failed;
 }
 
 /** On an empty store, a coupon to try; then what to try. */

@@ -74,6 +74,17 @@ export function table<T>(rows: readonly T[], columns: readonly Column<T>[]): str
   return [paint('dim', line(heads)), ...cells.map(line)].join('\n');
 }
 
+/** As JSON if asked for; else a table, or the sentence `none` where there is nothing. */
+export function printRows<T>(
+  rows: readonly T[],
+  json: boolean | undefined,
+  none: string,
+  columns: readonly Column<T>[],
+): void {
+  if (json) printJson(rows);
+  else print(rows.length === 0 ? none : table(rows, columns));
+}
+
 /** Aligned `name  value` lines. */
 export function pairs(rows: readonly (readonly [name: string, value: string | undefined])[]): string {
   const shown = rows.filter((row): row is readonly [string, string] => row[1] !== undefined && row[1] !== '');

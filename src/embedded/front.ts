@@ -5,12 +5,15 @@
  */
 import { Worker } from 'node:worker_threads';
 import type { Change, LogName } from '../entry.ts';
-import { Alarm, Unavailable } from '../errors.ts';
+import { Alarm, messageOf, Unavailable } from '../errors.ts';
+
 import type { Host } from '../host.ts';
+import { drainMsMax } from '../limits.ts';
 import { MemoryBoard } from '../memory/board.ts';
 import { MemoryLedger } from '../memory/ledger.ts';
 import type { Log, Metrics } from '../metrics.ts';
 import type { CouponStore, EventLog, LedgerReader, OutcomeBoard } from '../ports.ts';
+import { within } from '../retry.ts';
 import { type Database, openDatabase } from '../sqlite/database.ts';
 import { SqliteLogReader } from '../sqlite/log.ts';
 import { SqliteReader } from '../sqlite/store-read.ts';
@@ -90,7 +93,7 @@ async function takeTurn(turn: Turn, { ledger, board, log, metrics }: Parts): Pro
   log.wake();
   for (const action of turn.board) {
     if (action.kind === 'announce') await board.announce(action.partition, action.decidedNext);
-    else if (action.kind === 'restore') await board.restore(action.partition, action.all);
+    else if (action.kind === 'restore') await board.restore(action.partition, action.all, action.replaces);
     else await board.commit(action.partition, action.update);
   }
 }
@@ -148,9 +151,12 @@ class WriterThread {
   }
 
   async stop(): Promise<void> {
-    if (!this.gone && !this.stopping) this.send({ kind: 'stop' });
+    if (!this.stopping) this.send({ kind: 'stop' });
     this.stopping = true;
-    await this.exited.promise;
+    await within(this.exited.promise, drainMsMax, 'the writing thread').catch(async error => {
+      this.tools.say('warn', `${messageOf(error)}: it is ended`);
+      await this.worker.terminate();
+    });
   }
 
   private send(message: ToWriter): void {

@@ -2,7 +2,7 @@
 import type { LogName } from '../entry.ts';
 import { Alarm, messageOf, NotAccepted, OutcomeUnknown, Refused, Unavailable } from '../errors.ts';
 import type { CounterName, HistogramName, Level } from '../metrics.ts';
-import type { BoardUpdate, CouponStore } from '../ports.ts';
+import type { BoardContent, BoardUpdate, CouponStore } from '../ports.ts';
 import type { StageLag } from '../stage.ts';
 
 export interface WriterOptions {
@@ -28,7 +28,8 @@ export type BoardAction =
   | {
       kind: 'restore';
       partition: number;
-      all: { changeNext: number; committedNext: number; setAside: readonly number[] };
+      all: BoardContent;
+      replaces: number | undefined;
     }
   | { kind: 'announce'; partition: number; decidedNext: number };
 

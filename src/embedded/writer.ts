@@ -10,7 +10,7 @@ import { createHost, type Host } from '../host.ts';
 import { MemoryLedger } from '../memory/ledger.ts';
 import type { Log, Metrics } from '../metrics.ts';
 import { persistStage } from '../persist.ts';
-import type { BoardUpdate, EventLog, OutcomeBoard } from '../ports.ts';
+import type { BoardUpdate, BoardView, EventLog, OutcomeBoard } from '../ports.ts';
 import { reserveStage } from '../reserve.ts';
 import { type Database, openDatabase } from '../sqlite/database.ts';
 import { acquireLock, type Lock } from '../sqlite/lock.ts';
@@ -47,7 +47,10 @@ class Writer {
   private readonly loops: PartitionLoop[];
   private readonly inbox: Request[] = [];
   private turn: Turn = emptyTurn();
+  /** What the main thread's board was told last. */
+  private shown: Omit<BoardView, 'setAside'> | undefined;
   private turning = false;
+  private closed = false;
   private rest: NodeJS.Timeout | undefined;
 
   constructor({ path, where }: WriterOptions, host: Host) {
@@ -72,8 +75,13 @@ class Writer {
     this.schedule();
   }
 
+  /** What arrived and was not begun is answered: surely not in the log. */
   close(): void {
+    this.closed = true;
     clearTimeout(this.rest);
+    const error = toPlain(new NotAccepted('the writing thread was stopped'));
+    const answers = this.inbox.splice(0).map(({ id }) => ({ id, error }));
+    if (answers.length > 0) post(this.takeTurn(answers));
     this.database.close();
     this.lock.close();
   }
@@ -86,6 +94,7 @@ class Writer {
   }
 
   private async run(): Promise<void> {
+    if (this.closed) return;
     const requests = this.inbox.splice(0);
     const answers: Answer[] = [];
     let more = false;
@@ -102,7 +111,16 @@ class Writer {
     post(this.takeTurn(answers));
     this.turning = false;
     if (more || this.inbox.length > 0) this.schedule();
-    else this.rest = setTimeout(() => this.database.checkpoint(), restMs);
+    else this.rest = setTimeout(() => this.tidyUp(), restMs);
+  }
+
+  private tidyUp(): void {
+    try {
+      this.database.checkpoint();
+    } catch (error) {
+      // A full disk, most likely: the WAL stays, and the next turn says whether it can be written.
+      say('warn', `the WAL was not copied back: ${messageOf(error)}`);
+    }
   }
 
   /** One transaction: the requests, then what the stages make of them. Answers whether stages have more to do. */
@@ -134,6 +152,7 @@ class Writer {
   private undo(): void {
     this.database.rollback();
     this.ledger.clear(partition);
+    this.shown = undefined;
     for (const loop of this.loops) loop.restart();
     this.turn = emptyTurn();
   }
@@ -167,11 +186,15 @@ class Writer {
     return {
       commit: async (p: number, update: BoardUpdate) => {
         act({ kind: 'commit', partition: p, update });
+        this.shown = { changeNext: update.changeNext, committedNext: update.committedNext };
         return 'ok';
       },
-      restore: async (p, all) => act({ kind: 'restore', partition: p, all }),
+      restore: async (p, all, replaces) => {
+        act({ kind: 'restore', partition: p, all, replaces });
+        this.shown = { changeNext: all.changeNext, committedNext: all.committedNext };
+      },
       announce: async (p, decidedNext) => act({ kind: 'announce', partition: p, decidedNext }),
-      read: async () => ({ committedNext: Number.MAX_SAFE_INTEGER, setAside: new Set<number>() }),
+      read: async () => this.shown && { ...this.shown, setAside: new Set<number>() },
       subscribe: async () => ({ async close() {} }),
       async close() {},
     };

@@ -35,8 +35,9 @@ import {
   requestMsMax,
 } from './limits.ts';
 import { meRoutes } from './me.ts';
+import { foreignFault } from './origin.ts';
 import { pageRoute } from './page.ts';
-import { type Problem, problem, problemOf, replyOf, unavailable } from './problem.ts';
+import { type Problem, ProblemError, problem, problemOf, replyOf, unavailable } from './problem.ts';
 import type { Prometheus } from './prometheus.ts';
 import { parseQuery } from './query.ts';
 import { createRates } from './rate.ts';
@@ -115,6 +116,7 @@ export async function createHttp(tools: HttpTools): Promise<Http> {
   const routes = new Routes(app);
   await openApi(app, settings.version ?? '0', settings.auth);
   addHooks(app, front.cors.headers, say, routes);
+  if (settings.auth.kind === 'none') ownOriginOnly(app, settings);
   addRoutes(app, tools, front.auth);
   if (settings.api !== false) await pageRoute(app);
   await app.ready();
@@ -217,6 +219,13 @@ function addHooks(app: FastifyInstance, headers: readonly string[], say: Log, ro
         ? problem('NOT_FOUND', `there is no ${here}`)
         : problem('METHOD_NOT_ALLOWED', `there is no ${here}`, { headers: ['allow', allow.join(', ')] });
     sendProblem(reply, missing);
+  });
+}
+
+function ownOriginOnly(app: FastifyInstance, { host, corsOrigin }: HttpSettings): void {
+  app.addHook('onRequest', async request => {
+    const fault = foreignFault(request.raw, { host, corsOrigin });
+    if (fault) throw new ProblemError(fault);
   });
 }
 

@@ -19,7 +19,7 @@ import type { Status } from '../outcome.ts';
 import type { Sealer } from '../task.ts';
 import { addressOf, askedOf } from './asked.ts';
 import { retryAfterS } from './limits.ts';
-import { problem, type Reply, replyOf, withHeaders } from './problem.ts';
+import { problem, type Reply, replyOf, unavailable, withHeaders } from './problem.ts';
 import type { Replies, Writer } from './replies.ts';
 import { openTask, taskJson, unknownTask } from './tasks.ts';
 
@@ -40,6 +40,7 @@ const spokes = Math.max(1, Math.round(pingMs / spokeMs));
 
 const refusals = {
   unknown: replyOf(unknownTask),
+  unavailable: replyOf(unavailable),
   form: replyOf(problem('NOT_ACCEPTABLE', 'this is a text/event-stream')),
   full: replyOf(
     problem('UNAVAILABLE', 'as many streams as this server holds are open', { retryAfterS: retryAfterS.streams }),
@@ -77,7 +78,7 @@ export class Streams {
     const { replies: out } = this.tools;
     const task = openTask(taskId, this.tools);
     const { accept, lastEventId } = askedOf(req.rawHeaders);
-    if (!task) return this.refuse(res, refusals.unknown);
+    if ('code' in task) return this.refuse(res, task === unknownTask ? refusals.unknown : refusals.unavailable);
     if (!accepts(accept)) return this.refuse(res, refusals.form);
     if (req.method === 'HEAD') return out.send(res, { status: 200, headers: this.head, body: '' });
     if (this.open >= streamsMax) return this.refuse(res, refusals.full);

@@ -4,7 +4,7 @@ import { userCouponIdOf } from '../coupon.ts';
 import type { Status } from '../outcome.ts';
 import { aheadOf, type StatusReader } from '../status.ts';
 import type { Sealer, Task } from '../task.ts';
-import { type Problem, ProblemError, problem } from './problem.ts';
+import { type Problem, ProblemError, problem, unavailable } from './problem.ts';
 import { pathOf, problemsOf, TaskSchema, text } from './schemas.ts';
 
 export const unknownTask: Problem = problem('UNKNOWN_TASK', 'this task id was not given out here');
@@ -45,11 +45,14 @@ export interface TaskTools {
   partitions: number;
 }
 
-/** Undefined for whatever was not given out here: forged, altered, of another log or secret. */
-export function openTask(taskId: string, { sealer, partitions }: Omit<TaskTools, 'status'>): Task | undefined {
+/**
+ * A problem for whatever was not given out here: forged, altered, of another log or secret. A genuine task of a
+ * partition that this process does not know yet (they were added while it runs) is only not available here.
+ */
+export function openTask(taskId: string, { sealer, partitions }: Omit<TaskTools, 'status'>): Task | Problem {
   const task = sealer.open(taskId);
-  if (!task || task.partition < 0 || task.partition >= partitions || task.offset < 0) return undefined;
-  return task;
+  if (!task || task.partition < 0 || task.offset < 0) return unknownTask;
+  return task.partition < partitions ? task : unavailable;
 }
 
 export function taskRoutes(app: FastifyInstance, tools: TaskTools): void {
@@ -67,7 +70,7 @@ export function taskRoutes(app: FastifyInstance, tools: TaskTools): void {
     async (request, reply) => {
       const { taskId } = request.params as { taskId: string };
       const task = openTask(taskId, tools);
-      if (!task) throw new ProblemError(unknownTask);
+      if ('code' in task) throw new ProblemError(task);
       const { status, next } = await tools.status.read(task);
       reply.header('cache-control', 'no-store');
       return taskJson(taskId, task.couponId, status, aheadOf(task.offset, next));

@@ -39,6 +39,8 @@ export const groupRequestMsMax = 5_000;
 export const probeMs = 400;
 export const probeTickMs = 200;
 export const probeRequestMsMax = 700;
+/** All of one asking, whichever brokers it takes. */
+export const probeMsMax = 1_000;
 
 /** `close()` waits this long for connections. */
 export const closeMsMax = 2_000;

@@ -1,7 +1,8 @@
 import { Admin } from '@platformatic/kafka';
 import { requestLog } from '../entry.ts';
+import { within } from '../retry.ts';
 import { clientOptions, guard, type Kafka, type Topics } from './client.ts';
-import { probeMs, probeRequestMsMax, probeTickMs } from './limits.ts';
+import { probeMs, probeMsMax, probeRequestMsMax, probeTickMs } from './limits.ts';
 
 /** Of a client that has connections to watch. */
 interface Connected {
@@ -67,7 +68,8 @@ export class Watch {
     const since = performance.now();
     this.#askedAt = since;
     try {
-      if (await this.#writable()) this.succeeded();
+      // Of a connection that breaks under a request the client at times never tells.
+      if (await within(this.#writable(), probeMsMax, 'the log')) this.succeeded();
       else if (this.reachable) this.#say(false);
     } catch {
       if (!this.#closed && this.reachable && this.#heardAt < since) this.#say(false);

@@ -1,5 +1,5 @@
 /** The board of one process: what is committed, and a direct call to those who wait. It never breaks. */
-import type { BoardUpdate, BoardView, Hint, OutcomeBoard } from '../ports.ts';
+import type { BoardContent, BoardUpdate, BoardView, Hint, OutcomeBoard } from '../ports.ts';
 
 interface PartitionBoard {
   changeNext: number;
@@ -25,12 +25,10 @@ export class MemoryBoard implements OutcomeBoard {
     return 'ok';
   }
 
-  async restore(
-    partition: number,
-    all: { changeNext: number; committedNext: number; setAside: readonly number[] },
-  ): Promise<void> {
+  async restore(partition: number, all: BoardContent, replaces?: number): Promise<void> {
     const { changeNext, committedNext } = all;
-    if ((this.boards.get(partition)?.changeNext ?? -1) >= changeNext) return;
+    const there = this.boards.get(partition)?.changeNext ?? -1;
+    if (there >= changeNext && there !== replaces) return;
     this.boards.set(partition, { changeNext, committedNext, setAside: new Set(all.setAside) });
     this.wake({ partition, committedNext });
   }
@@ -39,6 +37,7 @@ export class MemoryBoard implements OutcomeBoard {
     const board = this.boards.get(partition);
     if (!board) return undefined;
     return {
+      changeNext: board.changeNext,
       committedNext: board.committedNext,
       setAside: new Set(offsets.filter(offset => board.setAside.has(offset))),
     };

@@ -9,7 +9,7 @@ import {
 } from '../coupon.ts';
 import { encodeWon, type LogName, requestLog, type Won } from '../entry.ts';
 import type { View } from '../outcome.ts';
-import type { CouponReader, LedgerQuery, SetAside, UserCouponPage } from '../ports.ts';
+import type { LedgerQuery, SetAside, SetAsideFilter, UserCouponPage } from '../ports.ts';
 import type { SaleChange } from '../sale.ts';
 import type { Row, Runner } from './connection.ts';
 
@@ -96,15 +96,16 @@ interface SetAsideRow extends Omit<SetAside, 'bytes'> {
 
 export async function setAside(
   runner: Runner,
-  { partition, couponId, limit }: Parameters<CouponReader['setAside']>[0],
+  { partition, couponId, winners = false, limit }: SetAsideFilter,
 ): Promise<SetAside[]> {
   const rows = await runner.rows<SetAsideRow>({
     name: 'set_aside',
     text: `select log, partition, "offset", coupon_id as "couponId", user_id as "userId", slot, key, at, reason, bytes
       from set_aside
       where ($1::integer is null or partition = $1) and ($2::text is null or coupon_id = $2)
-      order by at, log, partition, "offset" limit $3`,
-    values: [partition ?? null, couponId ?? null, limit],
+        and (not $3::boolean or slot is not null)
+      order by at, log, partition, "offset" limit $4`,
+    values: [partition ?? null, couponId ?? null, winners, limit],
   });
   return rows.map(row => ({ ...row, log: row.log as LogName, bytes: bytesOf(row) }));
 }

@@ -3,7 +3,7 @@
  * listeners are told whenever that may have happened.
  */
 import type { Redis } from 'ioredis';
-import type { BoardUpdate, BoardView, Hint, OutcomeBoard } from '../ports.ts';
+import type { BoardContent, BoardUpdate, BoardView, Hint, OutcomeBoard } from '../ports.ts';
 import { type Connection, connect, type RedisCounts, type RedisLog, type RedisSettings } from './connection.ts';
 import { pingMs } from './limits.ts';
 
@@ -43,24 +43,29 @@ export class RedisBoard implements OutcomeBoard {
     return this.connection.script<'ok' | 'behind'>('board_commit', this.boardKey(partition), args);
   }
 
-  async restore(
-    partition: number,
-    all: { changeNext: number; committedNext: number; setAside: readonly number[] },
-  ): Promise<void> {
+  async restore(partition: number, all: BoardContent, replaces?: number): Promise<void> {
     const { changeNext, committedNext, setAside } = all;
     const message = JSON.stringify({ partition, committedNext } satisfies Hint);
-    const args = [`${changeNext}`, `${committedNext}`, this.channel, message, ...setAside.map(String)];
+    const args = [
+      `${changeNext}`,
+      `${committedNext}`,
+      this.channel,
+      message,
+      `${replaces ?? ''}`,
+      ...setAside.map(String),
+    ];
     await this.connection.script<number>('board_restore', this.boardKey(partition), args);
   }
 
   /** One HMGET is one consistent read; no script needed. */
   async read(partition: number, offsets: readonly number[]): Promise<BoardView | undefined> {
-    const fields = ['committedNext', ...offsets.map(offset => `a:${offset}`)];
-    const [committedNext, ...flags] = await this.connection.run(redis =>
+    const fields = ['changeNext', 'committedNext', ...offsets.map(offset => `a:${offset}`)];
+    const [changeNext, committedNext, ...flags] = await this.connection.run(redis =>
       redis.hmget(this.boardKey(partition), ...fields),
     );
     if (typeof committedNext !== 'string') return undefined;
     return {
+      changeNext: Number(changeNext),
       committedNext: Number(committedNext),
       setAside: new Set(offsets.filter((_, i) => flags[i] !== null)),
     };

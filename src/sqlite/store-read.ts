@@ -3,7 +3,16 @@ import type { StatementSync } from 'node:sqlite';
 import type { CouponId, CouponRow, Millis, UserCouponRow, UserId } from '../coupon.ts';
 import { requestLog } from '../entry.ts';
 import type { View } from '../outcome.ts';
-import type { Checkpoint, CouponReader, LedgerQuery, SaleStats, SetAside, Snapshot, UserCouponPage } from '../ports.ts';
+import type {
+  Checkpoint,
+  CouponReader,
+  LedgerQuery,
+  SaleStats,
+  SetAside,
+  SetAsideFilter,
+  Snapshot,
+  UserCouponPage,
+} from '../ports.ts';
 import type { SaleChange } from '../sale.ts';
 import { type Database, prepareAll } from './database.ts';
 import {
@@ -75,10 +84,10 @@ export class SqliteReader implements CouponReader {
     });
   }
 
-  async setAside(filter: { partition?: number; couponId?: CouponId; limit: number }): Promise<SetAside[]> {
-    const { partition = null, couponId = null, limit } = filter;
+  async setAside(filter: SetAsideFilter): Promise<SetAside[]> {
+    const { partition = null, couponId = null, winners = false, limit } = filter;
     return this.database.read(() => {
-      const rows = this.sql.setAside.all(partition, partition, couponId, couponId, limit);
+      const rows = this.sql.setAside.all(partition, partition, couponId, couponId, winners ? 1 : 0, limit);
       return rows.map(row => ({ ...row })) as unknown as SetAside[];
     });
   }
@@ -176,7 +185,8 @@ const reads = {
   userCoupon: `SELECT ${userCouponColumns} FROM user_coupon u JOIN coupon c ON c.coupon_id = u.coupon_id
     WHERE u.coupon_id = ? AND u.slot = ? AND ${shown}`,
   setAside: `SELECT ${setAsideColumns} FROM set_aside
-    WHERE (? IS NULL OR partition = ?) AND (? IS NULL OR coupon_id = ?) ORDER BY at, log, partition, offset LIMIT ?`,
+    WHERE (? IS NULL OR partition = ?) AND (? IS NULL OR coupon_id = ?)
+    AND (NOT ? OR slot IS NOT NULL) ORDER BY at, log, partition, offset LIMIT ?`,
   stats: `SELECT first_won_at, last_won_at, issued, ${countsColumns} FROM stats WHERE coupon_id = ?`,
   series: `SELECT second, issued, ${countsColumns} FROM series
     WHERE coupon_id = ? AND second > ? ORDER BY second DESC LIMIT ?`,

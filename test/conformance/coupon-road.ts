@@ -1,7 +1,8 @@
 /** One coupon in a partition of its own, and the batches that persist would write for it. */
-import type { CouponBody, CouponId, RequestKey, UserId } from '../../src/coupon.ts';
+import type { CouponBody, CouponId, UserId } from '../../src/coupon.ts';
 import { changeLog, requestLog, type SaleChanged, type Won } from '../../src/entry.ts';
 import type { Checkpoint, Committed, CouponStore, SetAside, StoreBatch } from '../../src/ports.ts';
+import { k as keyOf } from '../support/entries.ts';
 
 /** Of the tests' clock. */
 export const t0 = 1_700_000_000_000;
@@ -15,8 +16,6 @@ export const body = (over: Partial<CouponBody> = {}): CouponBody => ({
   discount: { type: 'percent', value: 10 },
   ...over,
 });
-
-export const keyOf = (n: number): RequestKey => n.toString(16).padStart(16, '0') as RequestKey;
 
 let roads = 0;
 

@@ -4,7 +4,8 @@ import { it } from 'node:test';
 import type { UserId } from '../../src/coupon.ts';
 import type { CouponStore, Snapshot, StatsUpdate } from '../../src/ports.ts';
 import { type Holder, noCounts } from '../../src/sale.ts';
-import { collected, keyOf, Road, t0 } from './coupon-road.ts';
+import { k as keyOf } from '../support/entries.ts';
+import { collected, Road, t0 } from './coupon-road.ts';
 import type { CouponStoreUnderTest } from './coupon-store.ts';
 
 export function couponStoreReads(made: () => CouponStoreUnderTest): void {

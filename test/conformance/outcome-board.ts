@@ -80,16 +80,45 @@ export function outcomeBoardSuite(name: string, open: () => Promise<BoardBench>)
 
     test('restore writes the whole of it', async () => {
       const partition = await restored([3, 5]);
-      assert.deepEqual(await bench.other.read(partition, [3, 4, 5]), { committedNext: 100, setAside: new Set([3, 5]) });
-      assert.deepEqual(await board.read(partition, []), { committedNext: 100, setAside: new Set() });
+      assert.deepEqual(await bench.other.read(partition, [3, 4, 5]), {
+        changeNext: 10,
+        committedNext: 100,
+        setAside: new Set([3, 5]),
+      });
+      assert.deepEqual(await board.read(partition, []), { changeNext: 10, committedNext: 100, setAside: new Set() });
       await board.restore(partition, { changeNext: 11, committedNext: 101, setAside: [4] });
-      assert.deepEqual(await board.read(partition, [3, 4, 5]), { committedNext: 101, setAside: new Set([4]) });
+      assert.deepEqual(await board.read(partition, [3, 4, 5]), {
+        changeNext: 11,
+        committedNext: 101,
+        setAside: new Set([4]),
+      });
     });
 
     test('restore is ignored if the board has a greater or equal changeNext', async () => {
       const partition = await restored([3]);
       for (const changeNext of [9, 10]) await board.restore(partition, { changeNext, committedNext: 1, setAside: [] });
-      assert.deepEqual(await board.read(partition, [3]), { committedNext: 100, setAside: new Set([3]) });
+      assert.deepEqual(await board.read(partition, [3]), {
+        changeNext: 10,
+        committedNext: 100,
+        setAside: new Set([3]),
+      });
+    });
+
+    test('restore replaces a board that is ahead, if it is the one that was seen', async () => {
+      const partition = await restored([3]);
+      const back = { changeNext: 7, committedNext: 70, setAside: [5] };
+      await board.restore(partition, back, 9);
+      assert.deepEqual(await board.read(partition, [3]), {
+        changeNext: 10,
+        committedNext: 100,
+        setAside: new Set([3]),
+      });
+      await board.restore(partition, back, 10);
+      assert.deepEqual(await bench.other.read(partition, [3, 5]), {
+        changeNext: 7,
+        committedNext: 70,
+        setAside: new Set([5]),
+      });
     });
 
     test('commit writes set-aside and committedNext together', async () => {
@@ -97,7 +126,7 @@ export function outcomeBoardSuite(name: string, open: () => Promise<BoardBench>)
       const next = update({ base: 10, changeNext: 12, committedNext: 120, added: [110, 111], removed: [5] });
       assert.equal(await board.commit(partition, next), 'ok');
       const view = await bench.other.read(partition, [3, 5, 110, 111, 112]);
-      assert.deepEqual(view, { committedNext: 120, setAside: new Set([3, 110, 111]) });
+      assert.deepEqual(view, { changeNext: 12, committedNext: 120, setAside: new Set([3, 110, 111]) });
     });
 
     test('a commit that is not at base is behind and writes nothing', async () => {
@@ -106,7 +135,7 @@ export function outcomeBoardSuite(name: string, open: () => Promise<BoardBench>)
       assert.equal(await board.commit(partition, ahead), 'behind');
       const overlapping = update({ base: 9, changeNext: 12, committedNext: 120, added: [4] });
       assert.equal(await board.commit(partition, overlapping), 'behind');
-      assert.deepEqual(await board.read(partition, [4]), { committedNext: 100, setAside: new Set() });
+      assert.deepEqual(await board.read(partition, [4]), { changeNext: 10, committedNext: 100, setAside: new Set() });
     });
 
     test('an older commit is ok and writes nothing, and so does a repeat', async () => {
@@ -114,14 +143,14 @@ export function outcomeBoardSuite(name: string, open: () => Promise<BoardBench>)
       const one = update({ base: 10, changeNext: 11, committedNext: 110, added: [105] });
       const two = update({ base: 11, changeNext: 12, committedNext: 120, removed: [105] });
       for (const each of [one, one, two, two, one]) assert.equal(await board.commit(partition, each), 'ok');
-      assert.deepEqual(await board.read(partition, [105]), { committedNext: 120, setAside: new Set() });
+      assert.deepEqual(await board.read(partition, [105]), { changeNext: 12, committedNext: 120, setAside: new Set() });
     });
 
     test('partitions do not touch each other', async () => {
       const one = await restored([3]);
       const two = await restored([4]);
       await board.commit(two, update({ base: 10, changeNext: 11, committedNext: 110, removed: [4] }));
-      assert.deepEqual(await board.read(one, [3, 4]), { committedNext: 100, setAside: new Set([3]) });
+      assert.deepEqual(await board.read(one, [3, 4]), { changeNext: 10, committedNext: 100, setAside: new Set([3]) });
     });
 
     test('places of sixteen digits are kept to the digit', async () => {
@@ -131,7 +160,11 @@ export function outcomeBoardSuite(name: string, open: () => Promise<BoardBench>)
       const next = update({ base: place, changeNext: place + 1, committedNext: place - 3, added: [place - 5] });
       assert.equal(await board.commit(partition, next), 'ok');
       const view = await board.read(partition, [place - 10, place - 5, place - 4]);
-      assert.deepEqual(view, { committedNext: place - 3, setAside: new Set([place - 10, place - 5]) });
+      assert.deepEqual(view, {
+        changeNext: place + 1,
+        committedNext: place - 3,
+        setAside: new Set([place - 10, place - 5]),
+      });
     });
 
     test('other instances hear of commits, restores and announcements, in order', async () => {
@@ -165,7 +198,7 @@ export function outcomeBoardSuite(name: string, open: () => Promise<BoardBench>)
       const subscription = await bench.other.subscribe(on);
       await board.commit(partition, update({ base: 10, changeNext: 11, committedNext: 110, added: [105] }));
       await heard.until(() => heard.hints.length === 1);
-      assert.deepEqual(await view, { committedNext: 110, setAside: new Set([105]) });
+      assert.deepEqual(await view, { changeNext: 11, committedNext: 110, setAside: new Set([105]) });
       await subscription.close();
     });
 

@@ -2,41 +2,56 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import type { Services } from '../../scripts/services.ts';
-import { Cluster, noServices, serversFor } from '../support/cluster.ts';
+import { Cluster, noServices, serversFor, type TestNode } from '../support/cluster.ts';
 import type { KillPoint } from '../support/kill-points.ts';
 
-describe('killed at', { skip: noServices, concurrency: true, timeout: 110_000 }, () => {
+describe('kill -9', { skip: noServices, concurrency: true, timeout: 110_000 }, () => {
   let services: Services;
   before(async () => {
     services = await serversFor([]);
   });
   after(() => services?.stop());
 
-  const killed = (point: KillPoint) =>
-    test(point, async () => {
-      const [role, others] = point.startsWith('reserve') ? ['reserve', 'api,persist'] : ['persist', 'api,reserve'];
-      const cluster = new Cluster(services);
-      try {
-        const [api, victim] = await Promise.all([cluster.node(others), cluster.node(role, { kill: point })]);
-        const sale = await cluster.sale('welcome', () => api);
-        sale.press(60);
-        await sale.answeredAtLeast(60);
-        await victim.arm();
-        sale.press(540);
-        assert.equal(await victim.end(), 'SIGKILL');
-        await cluster.node(role);
-        await sale.isRight();
-      } finally {
-        await cluster.stop();
+  const killed = (role: string, others: string, points: readonly KillPoint[]) =>
+    describe(role, { concurrency: 1 }, () => {
+      let cluster: Cluster;
+      let api: TestNode;
+      let victim: TestNode | undefined;
+      before(async () => {
+        cluster = new Cluster(services);
+        api = await cluster.node(others);
+      });
+      after(() => cluster?.stop());
+
+      for (const [i, point] of points.entries()) {
+        test(point, async () => {
+          victim ??= await cluster.node(role, { kill: point });
+          const dying = victim;
+          victim = undefined;
+          const sale = await cluster.sale(point.replace(':', '-'), () => api);
+          sale.press(60);
+          await sale.answeredAtLeast(60);
+          await dying.arm();
+          sale.press(540);
+          assert.equal(await dying.end(), 'SIGKILL');
+          // Who goes on is the next one to die.
+          const next = points[i + 1];
+          victim = await cluster.node(role, next ? { kill: next } : {});
+          await sale.isRight();
+        });
       }
     });
 
-  killed('reserve:after-apply');
-  killed('reserve:during-append');
-  killed('reserve:after-append');
-  killed('reserve:after-told');
-  killed('persist:before-commit');
-  killed('persist:during-commit');
-  killed('persist:after-commit');
-  killed('persist:after-board');
+  killed('reserve', 'api,persist', [
+    'reserve:after-apply',
+    'reserve:during-append',
+    'reserve:after-append',
+    'reserve:after-told',
+  ]);
+  killed('persist', 'api,reserve', [
+    'persist:before-commit',
+    'persist:during-commit',
+    'persist:after-commit',
+    'persist:after-board',
+  ]);
 });

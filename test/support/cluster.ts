@@ -42,7 +42,12 @@ export class TestNode {
   private constructor(flags: Flags, kill: KillPoint | undefined) {
     const { DIBS_TEST_KILL: _, ...env } = process.env;
     this.child = fork(join(import.meta.dirname, 'node-process.ts'), {
-      env: { ...env, DIBS_TEST_FLAGS: JSON.stringify(flags), ...(kill ? { DIBS_TEST_KILL: kill } : {}) },
+      env: {
+        ...env,
+        NODE_COMPILE_CACHE: join(import.meta.dirname, '../../.cache/compiled'),
+        DIBS_TEST_FLAGS: JSON.stringify(flags),
+        ...(kill ? { DIBS_TEST_KILL: kill } : {}),
+      },
       execArgv: [],
       silent: true,
     });
@@ -151,6 +156,13 @@ export class TestNode {
   }
 }
 
+export interface NodeOptions {
+  kill?: KillPoint;
+  /** With one it comes back where its clients know it. */
+  port?: number;
+  secret?: string;
+}
+
 let clusters = 0;
 
 /** Processes that share servers, names and a secret. */
@@ -179,9 +191,9 @@ export class Cluster {
     };
   }
 
-  /** `roles` as in DIBS_ROLES. With a `port` it comes back where its clients know it. */
-  async node(roles: string, { kill, port = 0 }: { kill?: KillPoint; port?: number } = {}): Promise<TestNode> {
-    const node = await TestNode.start({ ...this.flags, roles, port: String(port) }, kill);
+  /** `roles` as in DIBS_ROLES. */
+  async node(roles: string, { kill, port = 0, ...flags }: NodeOptions = {}): Promise<TestNode> {
+    const node = await TestNode.start({ ...this.flags, ...flags, roles, port: String(port) }, kill);
     this.nodes.push(node);
     return node;
   }

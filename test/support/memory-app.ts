@@ -2,6 +2,7 @@
  * The real core and the real HTTP side in one process: log and store are one SQLite file in a folder of its own,
  * ledger and board are in memory. Every part can be taken out and made to fail by `tamper`.
  */
+import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -118,6 +119,15 @@ export async function startMemoryApp(options: MemoryAppOptions = {}): Promise<Me
       return () => run('reserve');
     },
   };
+}
+
+/** Nothing was stored since `kept` was asked for, and nothing broke. */
+export async function assertKept(app: MemoryApp, kept: unknown): Promise<void> {
+  assert.deepEqual(await app.kept(), kept);
+  assert.deepEqual(
+    app.said.filter(({ level }) => level === 'error'),
+    [],
+  );
 }
 
 async function keptIn(log: EventLog, store: CouponStore): Promise<unknown> {

@@ -2,6 +2,7 @@
  * The program of a test's own process of dibs: `start` with the settings in DIBS_TEST_FLAGS (JSON). With
  * DIBS_TEST_KILL it kills itself at that point once its parent has said `arm`. It ends with its parent.
  */
+import { flushCompileCache } from 'node:module';
 import { type Options, start } from '../../src/app.ts';
 import { loadConfig } from '../../src/config.ts';
 import { messageOf } from '../../src/errors.ts';
@@ -25,6 +26,8 @@ try {
     } else void app.stop().finally(() => process.exit(0));
   });
   say({ kind: 'ready', url: app.url });
+  // The next process then starts with a quarter less work; one that is killed would not leave it.
+  flushCompileCache();
 } catch (error) {
   say({ kind: 'failed', message: messageOf(error) });
   process.exitCode = 1;

@@ -14,7 +14,7 @@ import {
 export const testTiming: Partial<Timing> = {
   triesMax: 1_000,
   acceptMsMax: 90_000,
-  backoffMsMax: 500,
+  backoffMsMax: 1_000,
   streamFailuresMax: 5,
   streamAgainMsMin: 1_000,
 };

@@ -1,0 +1,129 @@
+/** Who is let in, how often and from where: tokens, rates, origins, roles of a process. */
+import assert from 'node:assert/strict';
+import { generateKeyPairSync } from 'node:crypto';
+import { after, before, describe, test } from 'node:test';
+import { exportJWK, SignJWT } from 'jose';
+import { Buckets, networkOf } from '../src/http/rate.ts';
+import { assertProblem, call, until } from './support/calls.ts';
+import { claim, ended, open } from './support/http-claims.ts';
+import { type KeySet, startKeySet } from './support/key-set.ts';
+import { type MemoryApp, startMemoryApp } from './support/memory-app.ts';
+
+describe('tokens', () => {
+  const rsa = generateKeyPairSync('rsa', { modulusLength: 2048 });
+  let keySet: KeySet;
+  let app: MemoryApp;
+  before(async () => {
+    keySet = await startKeySet({ ...(await exportJWK(rsa.publicKey)), kid: 'one', alg: 'RS256' });
+    const jwksUrl = keySet.url;
+    app = await startMemoryApp({ settings: { auth: { kind: 'jwt', jwksUrl, issuer: 'us', audience: 'dibs' } } });
+  });
+  after(async () => {
+    await app.stop();
+    await keySet.close();
+  });
+  const sign = (claims: Record<string, unknown>, sub = 'ann') =>
+    new SignJWT(claims)
+      .setProtectedHeader({ alg: 'RS256', kid: 'one' })
+      .setSubject(sub)
+      .setIssuer('us')
+      .setAudience('dibs')
+      .setExpirationTime('1h')
+      .sign(rsa.privateKey);
+
+  test('of a key set: the user is its sub, the operator has the role', async () => {
+    const admin = { authorization: `Bearer ${await sign({ role: 'admin' }, 'boss')}` };
+    const user = { authorization: `Bearer ${await sign({})}` };
+    const body = { couponId: 'signed', name: 'Signed', stock: 1 };
+    assertProblem(await call(app.url, 'POST /coupons', { body, headers: user }), '403 FORBIDDEN');
+    const nobody = await call(app.url, 'POST /coupons', { body });
+    assertProblem(nobody, '401 UNAUTHENTICATED');
+    assert.equal(nobody.headers.get('www-authenticate'), 'Bearer');
+    assert.equal((await call(app.url, 'POST /coupons', { body, headers: admin })).status, 201);
+    // A header that claims to be someone else says nothing here.
+    const headers = { ...user, 'x-user-id': 'mallory' };
+    const accepted = await call(app.url, 'POST /coupons/signed/issue', { headers });
+    assert.equal(accepted.status, 202);
+    await ended(app, accepted);
+    const mine = await call(app.url, 'GET /me/coupons', { headers: user });
+    assert.equal(mine.body.items[0].userId, 'ann');
+  });
+
+  test('a sold-out coupon is refused from memory, before token and body', async () => {
+    await until(
+      () => app.door.latch.shut('signed'),
+      shut => shut === 'sold_out',
+    );
+    const answer = await call(app.url, 'POST /coupons/signed/issue', { body: '{' });
+    assertProblem(answer, '410 INACTIVE_COUPON');
+    assertProblem(
+      await call(app.url, 'POST /coupons/signed/issue', { headers: { 'idempotency-key': 'k' } }),
+      '401 UNAUTHENTICATED',
+    );
+  });
+});
+
+test('HS256 by the secret', async () => {
+  const secret = 'a secret of the tests, long enough';
+  const app = await startMemoryApp({ settings: { auth: { kind: 'jwt', secret } } });
+  const token = await new SignJWT({ role: 'admin' })
+    .setProtectedHeader({ alg: 'HS256' })
+    .setSubject('ann')
+    .sign(Buffer.from(secret));
+  const headers = { authorization: `bearer ${token}` };
+  assert.equal((await call(app.url, 'POST /coupons', { headers, body: { name: 'x', stock: 1 } })).status, 201);
+  assert.equal((await call(app.url, 'GET /me/coupons', { headers })).status, 200);
+  await app.stop();
+});
+
+test('rates: a user and an address get 429 with the time to wait; off unless set', async () => {
+  const app = await startMemoryApp({ settings: { ratePerUser: 1, ratePerAddress: 3 } });
+  await open(app, 'rated', 9);
+  assert.equal((await claim(app, 'rated', 'ann')).status, 202);
+  const again = await claim(app, 'rated', 'ann');
+  assertProblem(again, '429 TOO_MANY_REQUESTS');
+  assert.equal(again.headers.get('retry-after'), '1');
+  assert.match(again.body.detail, /one user/);
+  assert.equal((await claim(app, 'rated', 'bob')).status, 202);
+  const crowd = await claim(app, 'rated', 'cyd');
+  assertProblem(crowd, '429 TOO_MANY_REQUESTS');
+  assert.match(crowd.body.detail, /one address/);
+  await app.stop();
+});
+
+test('buckets fill with time and are bounded in number', () => {
+  const buckets = new Buckets(2);
+  assert.deepEqual([buckets.take('a', 0), buckets.take('a', 0), buckets.take('a', 0)], [0, 0, 500]);
+  assert.equal(buckets.take('a', 500), 0);
+  assert.equal(buckets.take('a', 400), 500, 'a clock that steps back gives nothing and takes nothing');
+  for (let i = 0; i < 60_000; i++) buckets.take(`user-${i}`, 1);
+  assert.equal(buckets.size, 50_000);
+});
+
+test('an IPv6 address is one of its /64', () => {
+  assert.equal(networkOf('127.0.0.1'), '127.0.0.1');
+  assert.equal(networkOf('::ffff:10.0.0.1'), '10.0.0.1');
+  assert.equal(networkOf('2001:db8:0:7:1:2:3:4'), networkOf('2001:db8:0:7:ffff::1'));
+  assert.notEqual(networkOf('2001:db8:0:7::1'), networkOf('2001:db8:0:8::1'));
+  assert.equal(networkOf('::1'), '0:0:0:0');
+});
+
+test('another origin may call where it is allowed to', async () => {
+  const app = await startMemoryApp({ settings: { corsOrigin: 'https://shop.example' } });
+  const asked = await call(app.url, 'OPTIONS /coupons/x/issue');
+  assert.deepEqual([asked.status, asked.headers.get('access-control-allow-origin')], [204, 'https://shop.example']);
+  assert.match(asked.headers.get('access-control-allow-headers') ?? '', /idempotency-key/);
+  for (const answer of [await claim(app, 'none', 'ann'), await call(app.url, 'GET /coupons')]) {
+    assert.equal(answer.headers.get('access-control-allow-origin'), 'https://shop.example');
+  }
+  await app.stop();
+});
+
+test('a process without the api role only tells how it is', async () => {
+  const app = await startMemoryApp({ settings: { api: false } });
+  for (const path of ['/healthz', '/readyz', '/metrics', '/admin/lag']) {
+    assert.equal((await call(app.url, `GET ${path}`)).status, 200, path);
+  }
+  assertProblem(await claim(app, 'x', 'ann'), '404 NOT_FOUND');
+  await app.stop();
+});
