@@ -7,7 +7,7 @@ export const embedded: Measurement = {
   about: 'embedded: requests fully issued per second / echo',
   seconds: 90,
   async run(bench) {
-    const flags = { data: emptyFolder('embedded.data') };
+    const flags = { data: emptyFolder('embedded') };
     const dibs = await startDibs({ name: 'embedded', flags, profile: bench.profile('embedded') });
     try {
       return await againstEcho(bench, dibs, 'embedded: fully issued per second / echo', [

@@ -25,7 +25,7 @@ export const refused: Measurement = {
   about: 'refusals per second of a sold-out coupon, no key / echo; calls to the servers during 100,000 of them',
   seconds: 80,
   async run(bench) {
-    const flags = { data: emptyFolder('refusals.data') };
+    const flags = { data: emptyFolder('refusals') };
     const onFile = await speed(bench, 'embedded', flags, 'refusals');
     const cluster = await bench.cluster();
     const onCluster = await speed(bench, 'cluster', cluster.flags('refusals'), 'refusals-cluster');

@@ -17,7 +17,7 @@ import { printProfile } from './profile.ts';
 import { refused } from './refusals.ts';
 import { disturbance, keep, kept, machine, out, paste, type Result, shortfalls, table } from './report.ts';
 import { reserve } from './reserve.ts';
-import { type Measured, startEcho } from './servers.ts';
+import { dropFolders, type Measured, startEcho } from './servers.ts';
 import { start } from './start.ts';
 import { waiting } from './streams.ts';
 
@@ -139,6 +139,8 @@ async function measureAll(wanted: readonly Measurement[]): Promise<Result[]> {
     }
   } finally {
     await Promise.all([echo?.then(it => it.stop()), cluster?.then(it => it.stop())]);
+    // The million requests alone take 300 MB.
+    dropFolders();
   }
   return results;
 }

@@ -120,9 +120,11 @@ async function ended(child: ChildProcess): Promise<void> {
   clearTimeout(late);
 }
 
-/** An empty folder below bench/out, on the disk of the clone. */
+export const dropFolders = (): void => rmSync(join(out, 'data'), { recursive: true, force: true });
+
+/** An empty folder for data below bench/out, on the disk of the clone. */
 export function emptyFolder(name: string): string {
-  const folder = join(out, name);
+  const folder = join(out, 'data', name);
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
   return folder;

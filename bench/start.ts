@@ -17,7 +17,7 @@ export const start: Measurement = {
   about: 'embedded: ready after start with 1,000,000 entries in the log, 1,000,000 holders',
   seconds: 60,
   async run(bench) {
-    const [data, none] = [emptyFolder('start.data'), emptyFolder('start-empty.data')];
+    const [data, none] = [emptyFolder('start'), emptyFolder('start-empty')];
     bench.say(` filling the file with ${entries} requests`);
     await fill(join(data, 'dibs.db'), couponId, entries);
     const ready = async (folder: string, profile?: string): Promise<number> => {

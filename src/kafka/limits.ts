@@ -21,6 +21,8 @@ export const fetchBytesMax = 256 * 1024;
 export const fetchWaitMsMax = 2_000;
 /** A fetch without an answer fails after this long; far above fetchWaitMsMax. */
 export const fetchRequestMsMax = 5_000;
+/** All of one fetch, with the question who leads. */
+export const fetchMsMax = 12_000;
 /** Reads of one partition that may be under way at once in one process. */
 export const readersMax = 16;
 /** An idle reader keeps its place this long; after that another read may move it. */

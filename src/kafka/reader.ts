@@ -2,9 +2,10 @@ import { isUtf8 } from 'node:buffer';
 import { Consumer, type KafkaRecord, type RecordsBatch } from '@platformatic/kafka';
 import type { LogEntry } from '../entry.ts';
 import type { ReadBatch } from '../ports.ts';
+import { within } from '../retry.ts';
 import { clientOptions, guard, type Kafka, type Topic } from './client.ts';
 import { cut } from './errors.ts';
-import { fetchBytesMax, fetchRequestMsMax, fetchWaitMsMax } from './limits.ts';
+import { fetchBytesMax, fetchMsMax, fetchRequestMsMax, fetchWaitMsMax } from './limits.ts';
 
 /**
  * Reads one partition from one place on. A fetch brings whole batches; what the caller did not ask for yet is kept,
@@ -100,30 +101,35 @@ export class Reader {
   async #fetch(waitMs: number): Promise<void> {
     try {
       this.#kafka.counts.fetch++;
-      const response = await this.#consumer.fetch({
-        node: await this.#leader(),
-        maxWaitTime: Math.round(waitMs),
-        topics: [
-          {
-            topicId: this.#topic.id,
-            partitions: [
-              {
-                partition: this.#partition,
-                fetchOffset: BigInt(this.#next),
-                currentLeaderEpoch: -1,
-                lastFetchedEpoch: -1,
-                partitionMaxBytes: fetchBytesMax,
-              },
-            ],
-          },
-        ],
-      });
+      // Of a connection that breaks under a request the client at times never tells.
+      const response = await within(this.#ask(waitMs), fetchMsMax, 'the log');
       // A fetch session leaves out a partition of which nothing is new.
       const partition = response.responses[0]?.partitions[0];
       if (partition) this.#keep(partition);
     } finally {
       this.#fetching = undefined;
     }
+  }
+
+  async #ask(waitMs: number) {
+    return this.#consumer.fetch({
+      node: await this.#leader(),
+      maxWaitTime: Math.round(waitMs),
+      topics: [
+        {
+          topicId: this.#topic.id,
+          partitions: [
+            {
+              partition: this.#partition,
+              fetchOffset: BigInt(this.#next),
+              currentLeaderEpoch: -1,
+              lastFetchedEpoch: -1,
+              partitionMaxBytes: fetchBytesMax,
+            },
+          ],
+        },
+      ],
+    });
   }
 
   /** From what the client knows; it asks the brokers at first and every metadataAgeMsMax. */
