@@ -5,7 +5,7 @@ import type { Millis, RequestKey } from './coupon.ts';
 /** Time and chance, handed to the core so that a whole cluster can run under a seeded clock. */
 export interface Host {
   now(): Millis;
-  randomBytes(n: number): Uint8Array;
+  randomBytes(n: number): Buffer;
   /** Resolves after `ms`, or at once when the signal fires. */
   delay(ms: number, signal?: AbortSignal): Promise<void>;
 }
@@ -32,4 +32,4 @@ export function createHost(): Host {
   };
 }
 
-export const randomKey = (host: Host): RequestKey => Buffer.from(host.randomBytes(8)).toString('hex') as RequestKey;
+export const randomKey = (host: Host): RequestKey => host.randomBytes(8).toString('hex') as RequestKey;

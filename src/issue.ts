@@ -132,7 +132,8 @@ export class FrontDoor {
       this.unfiltered.push({ couponId, userId, key: k, coupon, next: undefined, resolve: settle });
       if (!this.filtering) {
         this.filtering = true;
-        queueMicrotask(() => void this.filter());
+        // Whatever this turn of the event loop still reads goes along.
+        setImmediate(() => void this.filter());
       }
     });
   }
@@ -295,14 +296,18 @@ export class FrontDoor {
   }
 }
 
-/** One partition's way into the log: one append in flight, the others queue behind it in order of arrival. */
+/**
+ * One partition's way into the log: one append in flight (more where the log itself keeps the order of the calls), the
+ * others queue behind it in order of arrival.
+ */
 class AppendLane {
   private readonly partition: number;
   private readonly tools: Pick<DoorTools, 'log' | 'host' | 'metrics' | 'say'>;
   private queue: Outgoing[] = [];
-  private busy = false;
-  /** An append was handed over and the log is silent: nothing new is taken in until it speaks. */
-  private silent = false;
+  private pumping = false;
+  private flying = 0;
+  /** Appends that were handed over and of which the log says nothing: nothing new is taken in until it speaks. */
+  private silent = 0;
 
   constructor(partition: number, tools: Pick<DoorTools, 'log' | 'host' | 'metrics' | 'say'>) {
     this.partition = partition;
@@ -310,23 +315,22 @@ class AppendLane {
   }
 
   push(outgoing: Outgoing): void {
-    if (this.silent) {
+    if (this.silent > 0) {
       outgoing.failed(notAccepted);
       return;
     }
     this.queue.push(outgoing);
-    if (!this.busy) {
-      this.busy = true;
-      queueMicrotask(() => void this.pump());
-    }
+    if (this.pumping) return;
+    this.pumping = true;
+    queueMicrotask(() => this.pump());
   }
 
-  private async pump(): Promise<void> {
-    while (this.queue.length > 0) {
-      const batch = this.queue.splice(0, appendBatchMax);
-      await this.append(batch);
+  private pump(): void {
+    this.pumping = false;
+    while (this.queue.length > 0 && this.flying < (this.tools.log.appendsMax ?? 1)) {
+      this.flying++;
+      void this.append(this.queue.splice(0, appendBatchMax));
     }
-    this.busy = false;
   }
 
   private async append(batch: Outgoing[]): Promise<void> {
@@ -334,7 +338,7 @@ class AppendLane {
     let answered = false;
     const timer = setTimeout(() => {
       answered = true;
-      this.silent = true;
+      this.silent++;
       say('warn', `the log is silent: refusing new requests`, { partition: this.partition });
       for (const outgoing of batch) outgoing.failed(outcomeUnknown);
       for (const outgoing of this.queue.splice(0)) outgoing.failed(notAccepted);
@@ -356,7 +360,9 @@ class AppendLane {
       if (!answered) for (const outgoing of batch) outgoing.failed(refusal);
     } finally {
       clearTimeout(timer);
-      this.silent = false;
+      if (answered) this.silent--;
+      this.flying--;
+      this.pump();
     }
   }
 }

@@ -31,9 +31,11 @@ export interface EventLog {
   /** Names this log among all logs: a topic made anew, or another cluster, has another identity. */
   readonly identity: string;
   readonly partitions: number;
+  /** Appends of a partition that may be out at once without losing the order of the calls; 1 when absent. */
+  readonly appendsMax?: number;
   /**
    * Appends in the order given and resolves with the offset of the first once all are durable: value i is at base + i.
-   * The caller keeps one append in flight a partition. `values` is not empty.
+   * The caller keeps at most `appendsMax` in flight a partition. `values` is not empty.
    * @throws NotAccepted: surely none is in the log. @throws OutcomeUnknown: some may be. A repeat appends again.
    * @throws Alarm: the log was made anew.
    */

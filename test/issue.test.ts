@@ -80,7 +80,10 @@ const press = (user: string, key?: number, coupon = 'a'): Promise<Answer> =>
   on.door.issue(c(coupon), u(user), key === undefined ? undefined : k(key));
 /** Lets everything run that does not wait for a timer. */
 const settle = async (): Promise<void> => {
-  for (let i = 0; i < 50; i++) await Promise.resolve();
+  for (let turn = 0; turn < 3; turn++) {
+    await new Promise(resolve => setImmediate(resolve));
+    for (let i = 0; i < 50; i++) await Promise.resolve();
+  }
 };
 const usersIn = (partition = 0) =>
   on.log.of(requestLog, partition).map(entry => {

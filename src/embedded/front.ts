@@ -85,7 +85,7 @@ export async function startEmbedded(tools: EmbeddedTools): Promise<Embedded> {
 type Parts = { ledger: MemoryLedger; board: MemoryBoard; log: SqliteLogReader; metrics: Metrics };
 
 async function takeTurn(turn: Turn, { ledger, board, log, metrics }: Parts): Promise<void> {
-  for (const value of turn.changes) ledger.follow(partition, JSON.parse(value) as Change);
+  for (const change of JSON.parse(turn.changes) as Change[]) ledger.follow(partition, change);
   for (const m of turn.measurements) {
     if (m.kind === 'count') metrics.count(m.name, m.by, m.label);
     else metrics.observe(m.name, m.value, m.label);
@@ -213,6 +213,8 @@ class WriterThread {
 }
 
 class EmbeddedLog extends SqliteLogReader implements EventLog {
+  /** Messages keep their order; what arrives while a transaction is synced goes into the next one, there. */
+  readonly appendsMax = 8;
   private readonly writer: WriterThread;
 
   constructor(database: Database, host: Host, writer: WriterThread) {

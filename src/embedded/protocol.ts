@@ -41,8 +41,8 @@ export type Measurement =
 export interface Turn {
   kind: 'turn';
   answers: Answer[];
-  /** Values appended to the change log. */
-  changes: string[];
+  /** Values appended to the change log, as one JSON array: one text is cheaper to hand over and to parse. */
+  changes: string;
   board: BoardAction[];
   measurements: Measurement[];
   lags: StageLag[];

@@ -49,6 +49,8 @@ class Writer {
   private turn: Turn = emptyTurn();
   /** What the main thread's board was told last. */
   private shown: Omit<BoardView, 'setAside'> | undefined;
+  /** Values that the open transaction appended to the change log. */
+  private changes: string[] = [];
   private turning = false;
   private closed = false;
   private rest: NodeJS.Timeout | undefined;
@@ -141,7 +143,7 @@ class Writer {
     if (request.kind === 'append') {
       const { log, values } = request;
       const base = this.log.appendNow(log, partition, values);
-      if (log === changeLog) this.turn.changes.push(...values);
+      if (log === changeLog) this.changes.push(...values);
       return { id, value: base };
     }
     const method = this.store[request.method] as (...args: unknown[]) => Promise<unknown>;
@@ -155,11 +157,14 @@ class Writer {
     this.shown = undefined;
     for (const loop of this.loops) loop.restart();
     this.turn = emptyTurn();
+    this.changes = [];
   }
 
   private takeTurn(answers: Answer[]): Turn {
     const turn = this.turn;
     turn.answers = answers;
+    turn.changes = `[${this.changes.join(',')}]`;
+    this.changes = [];
     turn.lags = this.loops.map(loop => loop.lag());
     this.turn = emptyTurn();
     return turn;
@@ -168,7 +173,7 @@ class Writer {
   /** The log, with an ear for what is appended to the change log. */
   private relayedLog(): EventLog {
     const append = async (log: LogName, p: number, values: readonly string[]): Promise<number> => {
-      if (log === changeLog) this.turn.changes.push(...values);
+      if (log === changeLog) this.changes.push(...values);
       return this.log.appendNow(log, p, values);
     };
     return new Proxy(this.log, {
@@ -209,7 +214,7 @@ class Writer {
   }
 }
 
-const emptyTurn = (): Turn => ({ kind: 'turn', answers: [], changes: [], board: [], measurements: [], lags: [] });
+const emptyTurn = (): Turn => ({ kind: 'turn', answers: [], changes: '[]', board: [], measurements: [], lags: [] });
 
 let writer: Writer | undefined;
 try {

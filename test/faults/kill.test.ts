@@ -12,7 +12,7 @@ describe('kill -9', { skip: noServices, concurrency: true, timeout: 110_000 }, (
   });
   after(() => services?.stop());
 
-  const killed = (role: string, others: string, points: readonly KillPoint[]) =>
+  const killed = (role: string, others: string, points: readonly KillPoint[]) => {
     describe(role, { concurrency: 1 }, () => {
       let cluster: Cluster;
       let api: TestNode;
@@ -41,6 +41,7 @@ describe('kill -9', { skip: noServices, concurrency: true, timeout: 110_000 }, (
         });
       }
     });
+  };
 
   killed('reserve', 'api,persist', [
     'reserve:after-apply',

@@ -23,7 +23,7 @@ describe('everything stopped in mid-sale', { skip: noServices, timeout: 110_000 
 
   const server = (name: ServerName) => services[name] as ServiceHandle;
 
-  const inOrder = (order: readonly ServerName[]) =>
+  const inOrder = (order: readonly ServerName[]) => {
     test(`dibs first, then ${order.join(', ')}`, async () => {
       let [api, worker] = await startBoth();
       const sale = await cluster.sale(`after-${order.join('-')}`, () => api);
@@ -39,6 +39,7 @@ describe('everything stopped in mid-sale', { skip: noServices, timeout: 110_000 
       await sale.isRight({ pushed: false });
       await Promise.all([api.kill(), worker.kill()]);
     });
+  };
 
   /** The process waits for its servers, bounded, and needs no second start. */
   const startBoth = () =>

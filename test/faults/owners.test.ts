@@ -16,7 +16,7 @@ describe('owners', { skip: noServices, concurrency: true, timeout: 110_000 }, ()
   });
   after(() => services?.stop());
 
-  const inCluster = (name: string, run: (cluster: Cluster) => Promise<void>) =>
+  const inCluster = (name: string, run: (cluster: Cluster) => Promise<void>) => {
     test(name, async () => {
       const cluster = new Cluster(services);
       try {
@@ -25,6 +25,7 @@ describe('owners', { skip: noServices, concurrency: true, timeout: 110_000 }, ()
         await cluster.stop();
       }
     });
+  };
 
   const paused = (role: string, others: string) =>
     inCluster(`a ${role} process is frozen until another has its partition, then wakes up`, async cluster => {
@@ -58,7 +59,8 @@ describe('owners', { skip: noServices, concurrency: true, timeout: 110_000 }, ()
     await sale.answeredAtLeast(60);
     const admin = new Admin({ clientId: 'test', bootstrapBrokers: services.kafkaBrokers.split(',') });
     const topics = ['coupon-issued', 'coupon-issued-success'].map(log => `${cluster.namespace}.${log}`);
-    await admin.deleteTopics({ topics }).finally(() => admin.close());
+    await admin.deleteTopics({ topics });
+    await admin.close();
     // It makes the topics anew, and then sees that the rows are of others.
     await assert.rejects(cluster.node('api,reserve,persist'), /log differs: these rows were folded from another log/);
     const why = async () => {

@@ -19,7 +19,7 @@ describe('set aside', { skip: noServices, concurrency: true, timeout: 110_000 },
     await services?.stop();
   });
 
-  const inCluster = (name: string, run: (cluster: Cluster, api: TestNode) => Promise<void>) =>
+  const inCluster = (name: string, run: (cluster: Cluster, api: TestNode) => Promise<void>) => {
     test(name, async () => {
       const cluster = new Cluster(services);
       try {
@@ -28,6 +28,7 @@ describe('set aside', { skip: noServices, concurrency: true, timeout: 110_000 },
         await cluster.stop();
       }
     });
+  };
 
   /** Bytes of another producer. */
   const poison = (cluster: Cluster, log: string, values: readonly (string | Buffer)[]) =>

@@ -89,6 +89,26 @@ describe('Redis in mid-sale', { skip: noServices, timeout: 110_000 }, () => {
     await sale.isRight();
   });
 
+  test('an older copy put back under living connections', async () => {
+    const sale = await cluster.sale('put-back', () => api);
+    sale.press(50);
+    await sale.answeredAtLeast(50);
+    const [holders, state] = [await keyLike('*:holders:*:put-back'), await keyLike('*:state')];
+    const older = new Map<string, Buffer>();
+    for (const key of [state, ...(await redis.keys('*:holders:*'))]) {
+      older.set(key, (await redis.dumpBuffer(key)) as Buffer);
+    }
+    sale.press(100);
+    await sale.answeredAtLeast(150);
+    assert.equal(await redis.hlen(holders), 150);
+    sale.press(100);
+    const all = redis.multi();
+    for (const [key, bytes] of older) all.restore(key, 0, bytes, 'REPLACE');
+    await all.exec();
+    sale.press(250);
+    await sale.isRight();
+  });
+
   const nextOf = async () => Number(await redis.hget(await keyLike('*:state'), 'next'));
 
   test('the holders lost', () => saleWith('holders-lost', breaking('*:holders:*:holders-lost')));

@@ -6,6 +6,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import pg from 'pg';
 import { type ServerName, type Services, type ServicesOptions, startServices } from '../../scripts/services.ts';
 import { type Client, createClient } from '../../src/client/index.ts';
@@ -31,6 +32,13 @@ export async function serversFor(own: readonly ServerName[], args: ServicesOptio
 
 export type Flags = Record<string, string>;
 
+export interface ProcessOptions {
+  kill?: KillPoint;
+  /** A module that is loaded ahead of the program. */
+  preload?: string;
+  env?: Record<string, string>;
+}
+
 /** One process of dibs. */
 export class TestNode {
   url = '';
@@ -39,16 +47,17 @@ export class TestNode {
   private readonly ended: Promise<string>;
   private readonly child: ChildProcess;
 
-  private constructor(flags: Flags, kill: KillPoint | undefined) {
+  private constructor(flags: Flags, { kill, preload, env: more }: ProcessOptions) {
     const { DIBS_TEST_KILL: _, ...env } = process.env;
     this.child = fork(join(import.meta.dirname, 'node-process.ts'), {
       env: {
         ...env,
+        ...more,
         NODE_COMPILE_CACHE: join(import.meta.dirname, '../../.cache/compiled'),
         DIBS_TEST_FLAGS: JSON.stringify(flags),
         ...(kill ? { DIBS_TEST_KILL: kill } : {}),
       },
-      execArgv: [],
+      execArgv: preload ? ['--import', pathToFileURL(preload).href] : [],
       silent: true,
     });
     for (const output of [this.child.stdout, this.child.stderr]) {
@@ -61,8 +70,8 @@ export class TestNode {
   }
 
   /** Resolves once it can accept. */
-  static async start(flags: Flags, kill?: KillPoint): Promise<TestNode> {
-    const node = new TestNode(flags, kill);
+  static async start(flags: Flags, options: ProcessOptions = {}): Promise<TestNode> {
+    const node = new TestNode(flags, options);
     try {
       const ready = await node.heard('ready');
       node.url = ready.kind === 'ready' ? ready.url : '';
@@ -193,7 +202,7 @@ export class Cluster {
 
   /** `roles` as in DIBS_ROLES. */
   async node(roles: string, { kill, port = 0, ...flags }: NodeOptions = {}): Promise<TestNode> {
-    const node = await TestNode.start({ ...this.flags, ...flags, roles, port: String(port) }, kill);
+    const node = await TestNode.start({ ...this.flags, ...flags, roles, port: String(port) }, kill ? { kill } : {});
     this.nodes.push(node);
     return node;
   }

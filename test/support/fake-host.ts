@@ -22,7 +22,7 @@ export function fakeHost(seed = 1): FakeHost {
     time: 1_700_000_000_000,
     waits: [],
     now: () => host.time,
-    randomBytes: n => Uint8Array.from({ length: n }, byte),
+    randomBytes: n => Buffer.from(Array.from({ length: n }, byte)),
     async delay(ms, signal) {
       if (signal?.aborted) return;
       host.waits.push(ms);

@@ -1,0 +1,20 @@
+/**
+ * Loaded ahead of a program by `--import`, in all its threads: once the file that DIBS_TEST_KILL_FILE names is there,
+ * the process kills itself at SQLite's next COMMIT, `before` or `after` it as the file says.
+ */
+import { existsSync, readFileSync } from 'node:fs';
+import { StatementSync } from 'node:sqlite';
+
+/** An answer that another thread gave too early has this long to get out, ms. */
+const lingerMs = 200;
+const file = process.env.DIBS_TEST_KILL_FILE ?? '';
+const { run } = StatementSync.prototype;
+
+StatementSync.prototype.run = function (this: StatementSync, ...args: unknown[]) {
+  const runIt = () => run.apply(this, args as Parameters<typeof run>);
+  if (this.sourceSQL !== 'COMMIT' || !existsSync(file)) return runIt();
+  if (readFileSync(file, 'utf8') === 'after') runIt();
+  else Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, lingerMs);
+  process.kill(process.pid, 'SIGKILL');
+  throw new Error('killed');
+} as typeof run;
