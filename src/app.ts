@@ -11,7 +11,7 @@ import { Refused } from './errors.ts';
 import { createHost, type Host } from './host.ts';
 import { Hub } from './hub.ts';
 import { FrontDoor } from './issue.ts';
-import { drainMsMax } from './limits.ts';
+import { drainMsMax, embeddedAnswersPerTurnMax } from './limits.ts';
 import type { Log, Metrics } from './metrics.ts';
 import { Operator } from './operator.ts';
 import { persistStage } from './persist.ts';
@@ -31,6 +31,8 @@ interface Ground {
   board: OutcomeBoard;
   /** Stages that this process runs by loops of its own, besides stats and the user's. */
   stages: Stage[];
+  /** Answers that one turn of the event loop may write. */
+  answersPerTurnMax: number;
   /** Lags of stages that run elsewhere in this process. */
   lags(): StageLag[];
   stop(): Promise<void>;
@@ -117,6 +119,7 @@ export async function start(config: Config, options: Options = {}): Promise<App>
     const http = await createHttp({
       ...{ door, status, hub, sealer, operator, store, ledger, host, metrics, say, lags },
       partitions: log.partitions,
+      answersPerTurnMax: ground.answersPerTurnMax,
       settings: { ...config, version: versionOf(), api: config.roles.includes('api') },
       ready: () => readiness(log, lags(), lost),
       verify: (couponId?: CouponId) =>
@@ -158,7 +161,7 @@ async function groundEmbedded({ config, host, metrics, say, lost }: Surroundings
   const { startEmbedded } = await import('./embedded/front.ts');
   const where = `${config.host}:${config.port}`;
   const embedded = await startEmbedded({ path: join(config.data, databaseName), where, host, metrics, say, lost });
-  return { ...embedded, stages: [] };
+  return { ...embedded, stages: [], answersPerTurnMax: embeddedAnswersPerTurnMax };
 }
 
 async function groundCluster({ config, host, metrics, say }: Surroundings, { wrap }: Options): Promise<Ground> {
@@ -190,7 +193,7 @@ async function groundCluster({ config, host, metrics, say }: Surroundings, { wra
     const stages: Stage[] = [];
     if (roles.includes('reserve')) stages.push(reserveStage(tools));
     if (roles.includes('persist')) stages.push(persistStage(tools));
-    return { ...wrapped, stages, lags: () => [], stop };
+    return { ...wrapped, stages, answersPerTurnMax: Number.POSITIVE_INFINITY, lags: () => [], stop };
   } catch (error) {
     await stop();
     throw error;

@@ -36,6 +36,12 @@ export const clockSkewMsMax = 2_000;
 /** An operator's call (stock, close) waits this long for its entry to be decided. */
 export const adminWaitMsMax = 10_000;
 
+/**
+ * Answers of one turn in the embedded profile: with all at once both threads wait for each other by turns (20 to 25 %
+ * less at 256 connections). In the cluster all at once is better: larger batches, dearer calls.
+ */
+export const embeddedAnswersPerTurnMax = 24;
+
 // --- stages ---------------------------------------------------------------------------------------------------
 /** Entries of one ledger call: 500 take about 2 ms of the script's server. */
 export const reserveBatchMax = 500;

@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, mock, suite, test } from 'node:test';
-import type { CouponRow } from '../src/coupon.ts';
 import { decodeEntry, requestLog } from '../src/entry.ts';
 import { NotAccepted, Unavailable } from '../src/errors.ts';
-import { type Answer, type DoorTools, FrontDoor } from '../src/issue.ts';
+import type { Answer } from '../src/issue.ts';
 import {
   acceptQueueMax,
   appendAnswerMsMax,
@@ -13,58 +12,9 @@ import {
   filterPauseMs,
   latchMsMax,
 } from '../src/limits.ts';
-import { noMetrics } from '../src/metrics.ts';
-import type { BoardView, LedgerView, SaleView } from '../src/ports.ts';
-import type { Phase } from '../src/sale.ts';
-import { breakable } from './support/breakable.ts';
+import type { SaleView } from '../src/ports.ts';
+import { phase, rowOf, setUp } from './support/door.ts';
 import { c, k, u } from './support/entries.ts';
-import { fakeHost } from './support/fake-host.ts';
-import { LogDouble } from './support/log-double.ts';
-
-const rowOf = (couponId: string, body: Partial<CouponRow['body']> = {}, partition = 0): CouponRow => ({
-  couponId: c(couponId),
-  partition,
-  body: { name: couponId, stock: 3, opensAt: null, closesAt: null, validUntil: null, discount: null, ...body },
-  createdAt: 1,
-  stock: 3,
-  closed: false,
-  issued: 0,
-  firstIssuedAt: null,
-  lastIssuedAt: null,
-});
-
-const phase = (name: Phase, offset = 0) => ({
-  offset,
-  at: 1,
-  stock: 3,
-  opensAt: null,
-  closesAt: null,
-  closed: name === 'closed',
-  phase: name,
-  key: null,
-});
-
-/** Everything around the door, as it is when nothing is wrong and nobody has won. */
-function setUp() {
-  const host = fakeHost();
-  const log = new LogDouble(host, 2);
-  const state = {
-    coupons: new Map([['a', rowOf('a')]]),
-    view: { next: 0, holder: undefined, changes: [phase('open')], malformed: false } as LedgerView | undefined,
-    board: { changeNext: 0, committedNext: 100, setAside: new Set<number>() } as BoardView | undefined,
-    sales: new Map<string, SaleView>(),
-  };
-  const store = breakable({
-    coupons: async (ids: readonly string[]) => ids.flatMap(id => state.coupons.get(id) ?? []),
-  });
-  const ledger = breakable({
-    read: async (_: number, queries: readonly unknown[]) => queries.map(() => state.view),
-    sales: async () => state.sales,
-  });
-  const board = breakable({ read: async () => state.board });
-  const tools = { log, host, metrics: noMetrics, say() {}, store: store.it, ledger: ledger.it, board: board.it };
-  return { host, log, state, store, ledger, board, door: new FrontDoor(tools as unknown as DoorTools) };
-}
 
 let on: ReturnType<typeof setUp>;
 beforeEach(() => {

@@ -19,10 +19,13 @@ export class Replies {
   private scheduled = false;
   private readonly afterwards: (() => void)[] = [];
   private readonly say: Log;
-  private readonly flush = () => this.flushNow();
+  private readonly perTurnMax: number;
+  private readonly flush = () => this.flushSome(this.perTurnMax);
 
-  constructor(say: Log) {
+  /** `perTurnMax`: answers of one turn at most; between two turns new requests are read. */
+  constructor(say: Log, perTurnMax = Number.POSITIVE_INFINITY) {
     this.say = say;
+    this.perTurnMax = perTurnMax;
   }
 
   send(res: ServerResponse, reply: Reply): void {
@@ -44,11 +47,16 @@ export class Replies {
 
   /** Everything that waits, at once: before the server stops. */
   flushNow(): void {
+    this.flushSome(Number.POSITIVE_INFINITY);
+  }
+
+  private flushSome(max: number): void {
     this.scheduled = false;
-    const { responses, replies, writers } = this;
-    this.responses = [];
-    this.replies = [];
+    const responses = this.responses.splice(0, max);
+    const replies = this.replies.splice(0, max);
+    const { writers } = this;
     this.writers = [];
+    if (this.responses.length > 0) this.schedule();
     for (let i = 0; i < responses.length; i++) this.answer(responses[i] as ServerResponse, replies[i] as Reply);
     for (const writer of writers) writer.write();
     for (const work of this.afterwards) work();

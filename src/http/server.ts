@@ -71,6 +71,8 @@ export interface HttpTools {
   store: Pick<CouponStore, 'coupons' | 'stats' | 'setAside' | 'userCoupons' | 'redeem'>;
   /** Of the log. */
   partitions: number;
+  /** Answers that one turn of the event loop may write; all when absent. */
+  answersPerTurnMax?: number;
   host: Host;
   metrics: Prometheus;
   say: Log;
@@ -144,7 +146,7 @@ function createFront(tools: HttpTools) {
   const { settings, host, say } = tools;
   const auth = createAuth(settings.auth, host);
   const cors = createCors(settings.corsOrigin);
-  const replies = new Replies(say);
+  const replies = new Replies(say, tools.answersPerTurnMax);
   const rates = createRates(settings, host);
   const shared = { ...tools, auth, rates, replies, headers: cors.headers };
   const issue = new IssueRoute(shared);
