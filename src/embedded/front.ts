@@ -110,6 +110,7 @@ class WriterThread {
   private take: ((turn: Turn) => Promise<void>) | undefined;
   private ids = 0;
   private gone = false;
+  private isReady = false;
   private stopping = false;
   private readonly exited = Promise.withResolvers<void>();
 
@@ -175,6 +176,7 @@ class WriterThread {
         this.opened.resolve();
         return;
       case 'ready':
+        this.isReady = true;
         this.ready.resolve();
         return;
       case 'failed':
@@ -207,7 +209,8 @@ class WriterThread {
     this.ready.reject(error);
     for (const { reject } of this.waiting.values()) reject(error);
     this.waiting.clear();
-    if (!this.stopping)
+    // What fails before is the start's own error.
+    if (this.isReady && !this.stopping)
       this.tools.lost(error instanceof Alarm ? error.message : `the writing thread has ended: ${error.message}`);
   }
 }
