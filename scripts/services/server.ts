@@ -19,6 +19,7 @@ const READY_MS_MAX = 90_000;
 const STOP_MS_MAX = 20_000;
 const GONE_MS_MAX = 10_000;
 const POLL_MS = 25;
+const ENDED_LOOKS = 5;
 const LOG_TAIL_CHARS = 2_000;
 
 export type ServerName = 'redis' | 'postgres' | 'kafka';
@@ -199,7 +200,7 @@ export class Server extends FoundServer implements ServiceHandle {
       try {
         return await this.#spec.answers();
       } catch (cause) {
-        if (this.pid === 0) throw new Error(`${this.name} ended while starting: ${this.#logTail()}`, { cause });
+        if (await this.#hasEnded()) throw new Error(`${this.name} ended while starting: ${this.#logTail()}`, { cause });
         if (Date.now() < deadline) {
           await sleep(POLL_MS);
           continue;
@@ -208,6 +209,15 @@ export class Server extends FoundServer implements ServiceHandle {
         throw new Error(`${this.name} did not answer within ${READY_MS_MAX} ms: ${this.#logTail()}`, { cause });
       }
     }
+  }
+
+  /** While one program becomes another (setpriv, then the server) its command line may for a moment be empty. */
+  async #hasEnded(): Promise<boolean> {
+    for (let looks = 0; looks < ENDED_LOOKS; looks++) {
+      if (this.pid !== 0) return false;
+      await sleep(POLL_MS);
+    }
+    return true;
   }
 
   #logTail(): string {
