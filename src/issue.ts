@@ -21,7 +21,7 @@ import {
 import type { Log, Metrics } from './metrics.ts';
 import type { CouponReader, EventLog, LedgerReader, LedgerView, OutcomeBoard } from './ports.ts';
 import { within } from './retry.ts';
-import { currentTerms, type Holder } from './sale.ts';
+import type { Holder } from './sale.ts';
 import { aheadOf } from './status.ts';
 import type { Task } from './task.ts';
 
@@ -275,7 +275,7 @@ export class FrontDoor {
     }
     const window = this.window(coupon);
     if (window) return window;
-    const phase = changes.length > 0 ? currentTerms({ changes: [...changes] }).phase : 'open';
+    const phase = changes.at(-1)?.phase;
     return phase === 'sold_out' || phase === 'closed' ? inactive[phase] : undefined;
   }
 

@@ -43,20 +43,17 @@ interface Tenure {
 
 export function reserveStage(tools: ReserveTools): Stage {
   const tenures = new Map<number, Tenure>();
-  const adopt = (partition: number, place: Present): number => {
+  const enter = async (partition: number, place: Present): Promise<number> => {
+    await checkSameLog(partition, place, tools.log);
     tenures.set(partition, { build: place.build, markFrom: place.told, touched: new Set() });
     return Math.min(place.told, place.next);
   };
   const begin = async (partition: number): Promise<number> => {
     const found = await tools.ledger.place(partition);
-    const place = found.kind === 'present' ? found : await rebuild(partition, undefined, tools);
-    await checkSameLog(partition, place, tools.log);
-    return adopt(partition, place);
+    return enter(partition, found.kind === 'present' ? found : await rebuild(partition, undefined, tools));
   };
   const again = async (partition: number, replaces: string | undefined): Promise<Verdict> => {
-    const place = await rebuild(partition, replaces, tools);
-    await checkSameLog(partition, place, tools.log);
-    return { kind: 'go_back', to: adopt(partition, place) };
+    return { kind: 'go_back', to: await enter(partition, await rebuild(partition, replaces, tools)) };
   };
   return {
     name: 'reserve',

@@ -6,7 +6,6 @@
 import { Worker } from 'node:worker_threads';
 import type { Change, LogName } from '../entry.ts';
 import { Alarm, messageOf, Unavailable } from '../errors.ts';
-
 import type { Host } from '../host.ts';
 import { drainMsMax } from '../limits.ts';
 import { MemoryBoard } from '../memory/board.ts';

@@ -141,10 +141,7 @@ class Writer {
   private async obey(request: Request): Promise<Answer> {
     const { id } = request;
     if (request.kind === 'append') {
-      const { log, values } = request;
-      const base = this.log.appendNow(log, partition, values);
-      if (log === changeLog) this.changes.push(...values);
-      return { id, value: base };
+      return { id, value: this.append(request.log, partition, request.values) };
     }
     const method = this.store[request.method] as (...args: unknown[]) => Promise<unknown>;
     return { id, value: await method.apply(this.store, request.args) };
@@ -170,12 +167,16 @@ class Writer {
     return turn;
   }
 
-  /** The log, with an ear for what is appended to the change log. */
+  /** Appends, with an ear for what comes into the change log. */
+  private append(log: LogName, p: number, values: readonly string[]): number {
+    const base = this.log.appendNow(log, p, values);
+    if (log === changeLog) this.changes.push(...values);
+    return base;
+  }
+
+  /** The log as the stages see it. */
   private relayedLog(): EventLog {
-    const append = async (log: LogName, p: number, values: readonly string[]): Promise<number> => {
-      if (log === changeLog) this.changes.push(...values);
-      return this.log.appendNow(log, p, values);
-    };
+    const append = async (log: LogName, p: number, values: readonly string[]) => this.append(log, p, values);
     return new Proxy(this.log, {
       get: (log, name) => {
         if (name === 'append') return append;
