@@ -31,6 +31,8 @@ export interface LogEntry {
   at: Millis;
   text: string;
   bytes?: Uint8Array;
+  /** What the text says, where that is known already: a reader that keeps entries in memory decodes them once. */
+  change?: Change;
 }
 
 /** What may stand in the request log. */
@@ -175,6 +177,7 @@ function entryFault(raw: Raw): string | undefined {
 
 /** A change, or the reason why the bytes are not one. Throws Alarm for an unknown version. */
 export function decodeChange(e: LogEntry): Change | string {
+  if (e.change) return e.change;
   const raw = parseVersioned(e, changeLog);
   if (typeof raw === 'string') return raw;
   return changeFault(raw) ?? (raw as unknown as Change);

@@ -2,8 +2,9 @@
  * A task is a place in the log. Its id seals coupon, partition, offset, user and key with AES-256-GCM, so that
  * nothing is kept per waiting task, nobody can make one up, and it tells its holder nothing.
  */
-import { createCipheriv, createDecipheriv, createHash, createSecretKey, hkdfSync, type KeyObject } from 'node:crypto';
+import { createDecipheriv, createHash, hkdfSync } from 'node:crypto';
 import { type CouponId, isCouponId, isRequestKey, isUserId, type RequestKey, type UserId } from './coupon.ts';
+import { GcmSealer, nonceBytes, tagBytes } from './gcm.ts';
 import { taskIdLengthMax } from './limits.ts';
 
 export type TaskId = string & { readonly brand: 'TaskId' };
@@ -16,9 +17,6 @@ export interface Task {
   key: RequestKey;
 }
 
-const nonceBytes = 12;
-const tagBytes = 16;
-
 export interface Sealer {
   seal(task: Task): TaskId;
   /** Undefined for anything that was not sealed here, forged, altered, or of another log or secret. */
@@ -29,16 +27,13 @@ export interface Sealer {
 
 /** `secret` is DIBS_SECRET, `identity` the log's: tasks of one log are strangers to another. */
 export function createSealer(secret: string, identity: string, randomBytes: (n: number) => Uint8Array): Sealer {
-  const key: KeyObject = createSecretKey(Buffer.from(hkdfSync('sha256', secret, identity, 'dibs task id', 32)));
+  const key = Buffer.from(hkdfSync('sha256', secret, identity, 'dibs task id', 32));
+  const gcm = new GcmSealer(key, taskIdLengthMax);
   const fingerprint = Buffer.from(hkdfSync('sha256', secret, 'dibs', 'dibs secret fingerprint', 8)).toString('hex');
   return {
     fingerprint,
     seal({ couponId, userId, partition, offset, key: k }) {
-      const nonce = randomBytes(nonceBytes);
-      const cipher = createCipheriv('aes-256-gcm', key, nonce);
-      const body = cipher.update(`${partition} ${offset} ${k} ${couponId} ${userId}`, 'latin1');
-      cipher.final();
-      return Buffer.concat([nonce, cipher.getAuthTag(), body]).toString('base64url') as TaskId;
+      return gcm.seal(randomBytes(nonceBytes), `${partition} ${offset} ${k} ${couponId} ${userId}`) as TaskId;
     },
     open(text) {
       if (text.length > taskIdLengthMax || !/^[A-Za-z0-9_-]+$/.test(text)) return undefined;

@@ -4,22 +4,24 @@
  * writing thread.
  */
 import { Worker } from 'node:worker_threads';
-import type { Change, LogName } from '../entry.ts';
+import { type Change, changeLog, type LogEntry, type LogName } from '../entry.ts';
 import { Alarm, messageOf, Unavailable } from '../errors.ts';
 import type { Host } from '../host.ts';
 import { drainMsMax } from '../limits.ts';
 import { MemoryBoard } from '../memory/board.ts';
 import { MemoryLedger } from '../memory/ledger.ts';
 import type { Log, Metrics } from '../metrics.ts';
-import type { CouponStore, EventLog, LedgerReader, OutcomeBoard } from '../ports.ts';
+import type { CouponStore, EventLog, LedgerReader, OutcomeBoard, ReadBatch } from '../ports.ts';
 import { within } from '../retry.ts';
 import { type Database, openDatabase } from '../sqlite/database.ts';
 import { SqliteLogReader } from '../sqlite/log.ts';
 import { SqliteReader } from '../sqlite/store-read.ts';
 import type { StageLag } from '../stage.ts';
 import {
+  type AppendedChanges,
   type FromWriter,
   fromPlain,
+  type Report,
   type Request,
   type StoreWrite,
   type StoreWriteArgs,
@@ -29,6 +31,8 @@ import {
 } from './protocol.ts';
 
 const partition = 0;
+/** Changes kept in memory: more than come between two batches of a stage that gathers. */
+const recentMax = 16_384;
 
 export interface EmbeddedTools extends WriterOptions {
   host: Host;
@@ -62,7 +66,7 @@ export async function startEmbedded(tools: EmbeddedTools): Promise<Embedded> {
       ledger.rebuild(partition, log.identity, snapshot, undefined),
     );
     await Promise.all([loading, writer.ready.promise]);
-    await writer.listen(turn => takeTurn(turn, { ledger, board, log, metrics: tools.metrics }));
+    await writer.listen(turn => takeTurn(turn, { ledger, board, log }));
     return {
       log,
       ledger,
@@ -81,13 +85,11 @@ export async function startEmbedded(tools: EmbeddedTools): Promise<Embedded> {
   }
 }
 
-type Parts = { ledger: MemoryLedger; board: MemoryBoard; log: SqliteLogReader; metrics: Metrics };
+type Parts = { ledger: MemoryLedger; board: MemoryBoard; log: EmbeddedLog };
 
-async function takeTurn(turn: Turn, { ledger, board, log, metrics }: Parts): Promise<void> {
-  for (const change of JSON.parse(turn.changes) as Change[]) ledger.follow(partition, change);
-  for (const m of turn.measurements) {
-    if (m.kind === 'count') metrics.count(m.name, m.by, m.label);
-    else metrics.observe(m.name, m.value, m.label);
+async function takeTurn(turn: Turn, { ledger, board, log }: Parts): Promise<void> {
+  for (const appended of turn.changes) {
+    for (const change of log.follow(appended)) ledger.follow(partition, change);
   }
   log.wake();
   for (const action of turn.board) {
@@ -168,6 +170,9 @@ class WriterThread {
       case 'turn':
         this.receiveTurn(message);
         return;
+      case 'report':
+        this.receiveReport(message);
+        return;
       case 'say':
         this.tools.say(message.level, message.message, message.fields);
         return;
@@ -186,8 +191,18 @@ class WriterThread {
     }
   }
 
+  private receiveReport({ measured, lags }: Report): void {
+    const { metrics } = this.tools;
+    for (const m of measured) {
+      for (const value of m.values) {
+        if (m.kind === 'count') metrics.count(m.name, value, m.label);
+        else metrics.observe(m.name, value, m.label);
+      }
+    }
+    this.lags = lags;
+  }
+
   private receiveTurn(turn: Turn): void {
-    this.lags = turn.lags;
     if (!this.take) {
       this.early.push(turn);
     } else {
@@ -218,6 +233,8 @@ class EmbeddedLog extends SqliteLogReader implements EventLog {
   /** Messages keep their order; what arrives while a transaction is synced goes into the next one, there. */
   readonly appendsMax = 8;
   private readonly writer: WriterThread;
+  /** The end of the change log as the turns brought it, decoded, for the stages of this thread. */
+  private recent: LogEntry[] = [];
 
   constructor(database: Database, host: Host, writer: WriterThread) {
     super(database, host);
@@ -226,7 +243,32 @@ class EmbeddedLog extends SqliteLogReader implements EventLog {
 
   async append(log: LogName, p: number, values: readonly string[]): Promise<number> {
     if (p !== partition) throw new RangeError(`this log has one partition, 0, not ${p}`);
-    return (await this.writer.request(id => ({ kind: 'append', id, log, values }))) as number;
+    if (values.some(value => value.includes('\n'))) throw new RangeError('a value of this log is one line');
+    return (await this.writer.request(id => ({ kind: 'append', id, log, lines: values.join('\n') }))) as number;
+  }
+
+  /** Keeps what the writing thread appended, and answers what it says. */
+  follow({ from, at, lines }: AppendedChanges): Change[] {
+    const texts = lines.split('\n');
+    const changes = JSON.parse(`[${texts.join(',')}]`) as Change[];
+    const end = this.recent.at(-1)?.offset;
+    if (end === undefined || end + 1 !== from || this.recent.length > 2 * recentMax) {
+      this.recent = end === undefined || end + 1 !== from ? [] : this.recent.slice(-recentMax);
+    }
+    changes.forEach((change, i) => {
+      this.recent.push({ offset: from + i, at, text: texts[i] as string, change });
+    });
+    return changes;
+  }
+
+  /** From memory as far as it goes; what only the file knows, its end too, is asked there. */
+  override readNow(log: LogName, p: number, from: number, max: number): ReadBatch {
+    const { recent } = this;
+    const first = recent[0]?.offset ?? Number.POSITIVE_INFINITY;
+    const end = first + recent.length;
+    if (log !== changeLog || from < first || from >= end) return super.readNow(log, p, from, max);
+    const entries = recent.slice(from - first, from - first + max);
+    return { entries, next: from + entries.length, end };
   }
 
   override reachable(): boolean {

@@ -1,4 +1,5 @@
 /** What the main thread and the writing thread of the embedded profile say to each other. */
+import type { Millis } from '../coupon.ts';
 import type { LogName } from '../entry.ts';
 import { Alarm, messageOf, NotAccepted, OutcomeUnknown, Refused, Unavailable } from '../errors.ts';
 import type { CounterName, HistogramName, Level } from '../metrics.ts';
@@ -16,7 +17,8 @@ export interface WriterOptions {
 export type StoreWrite = 'claim' | 'createCoupon' | 'redeem' | 'saveStats' | 'savePlace';
 
 export type Request =
-  | { kind: 'append'; id: number; log: LogName; values: readonly string[] }
+  /** The values, a line each: one text is cheaper to hand over than many. */
+  | { kind: 'append'; id: number; log: LogName; lines: string }
   | { kind: 'write'; id: number; method: StoreWrite; args: unknown[] };
 
 export type ToWriter = Request | { kind: 'stop' };
@@ -33,18 +35,32 @@ export type BoardAction =
     }
   | { kind: 'announce'; partition: number; decidedNext: number };
 
-export type Measurement =
-  | { kind: 'count'; name: CounterName; by: number; label: string | undefined }
-  | { kind: 'observe'; name: HistogramName; value: number; label: string | undefined };
+/** What was counted and observed under one name and label. */
+export type Measured =
+  | { kind: 'count'; name: CounterName; label: string | undefined; values: number[] }
+  | { kind: 'observe'; name: HistogramName; label: string | undefined; values: number[] };
+
+/** One append to the change log. */
+export interface AppendedChanges {
+  /** Offset of the first. */
+  from: number;
+  at: Millis;
+  /** The values, a line each. */
+  lines: string;
+}
 
 /** Everything that one committed transaction did, in one message. */
 export interface Turn {
   kind: 'turn';
   answers: Answer[];
-  /** Values appended to the change log, as one JSON array: one text is cheaper to hand over and to parse. */
-  changes: string;
+  changes: AppendedChanges[];
   board: BoardAction[];
-  measurements: Measurement[];
+}
+
+/** Of the turns since the last report. */
+export interface Report {
+  kind: 'report';
+  measured: Measured[];
   lags: StageLag[];
 }
 
@@ -54,7 +70,8 @@ export type FromWriter =
   | { kind: 'failed'; error: PlainError }
   | { kind: 'say'; level: Level; message: string; fields: Record<string, unknown> | undefined }
   | { kind: 'stopped' }
-  | Turn;
+  | Turn
+  | Report;
 
 /** An error as it crosses the threads. */
 export interface PlainError {

@@ -20,7 +20,7 @@ import { PartitionLoop } from '../stage.ts';
 import {
   type Answer,
   type FromWriter,
-  type Measurement,
+  type Measured,
   type Request,
   type ToWriter,
   type Turn,
@@ -35,6 +35,11 @@ const batchesPerTurnMax = 16;
 /** After so long without work the WAL is copied back into the file. */
 const restMs = 1_000;
 
+/** At most so often: as objects of each turn they would cost as much as a small turn itself. */
+const reportMs = 50;
+
+type Measurement = Pick<Measured, 'kind' | 'name' | 'label'> & { value: number };
+
 const post = (message: FromWriter): void => port.postMessage(message);
 const say: Log = (level, message, fields) => post({ kind: 'say', level, message, fields });
 
@@ -47,10 +52,12 @@ class Writer {
   private readonly loops: PartitionLoop[];
   private readonly inbox: Request[] = [];
   private turn: Turn = emptyTurn();
+  /** What the open transaction measured; then, by name and label, what is to be reported. */
+  private measuring: Measurement[] = [];
+  private readonly measured = new Map<string, Measured>();
+  private reporting: NodeJS.Timeout | undefined;
   /** What the main thread's board was told last. */
   private shown: Omit<BoardView, 'setAside'> | undefined;
-  /** Values that the open transaction appended to the change log. */
-  private changes: string[] = [];
   private turning = false;
   private closed = false;
   private rest: NodeJS.Timeout | undefined;
@@ -81,6 +88,7 @@ class Writer {
   close(): void {
     this.closed = true;
     clearTimeout(this.rest);
+    this.report();
     const error = toPlain(new NotAccepted('the writing thread was stopped'));
     const answers = this.inbox.splice(0).map(({ id }) => ({ id, error }));
     if (answers.length > 0) post(this.takeTurn(answers));
@@ -141,7 +149,7 @@ class Writer {
   private async obey(request: Request): Promise<Answer> {
     const { id } = request;
     if (request.kind === 'append') {
-      return { id, value: this.append(request.log, partition, request.values) };
+      return { id, value: this.append(request.log, partition, request.lines.split('\n')) };
     }
     const method = this.store[request.method] as (...args: unknown[]) => Promise<unknown>;
     return { id, value: await method.apply(this.store, request.args) };
@@ -154,23 +162,36 @@ class Writer {
     this.shown = undefined;
     for (const loop of this.loops) loop.restart();
     this.turn = emptyTurn();
-    this.changes = [];
+    this.measuring = [];
   }
 
   private takeTurn(answers: Answer[]): Turn {
     const turn = this.turn;
     turn.answers = answers;
-    turn.changes = `[${this.changes.join(',')}]`;
-    this.changes = [];
-    turn.lags = this.loops.map(loop => loop.lag());
     this.turn = emptyTurn();
+    for (const { kind, name, value, label } of this.measuring) {
+      const id = `${kind} ${name} ${label}`;
+      const same = this.measured.get(id);
+      if (same) same.values.push(value);
+      else this.measured.set(id, { kind, name, label, values: [value] } as Measured);
+    }
+    this.measuring = [];
+    this.reporting ??= setTimeout(() => this.report(), reportMs);
     return turn;
+  }
+
+  private report(): void {
+    clearTimeout(this.reporting);
+    this.reporting = undefined;
+    post({ kind: 'report', measured: [...this.measured.values()], lags: this.loops.map(loop => loop.lag()) });
+    this.measured.clear();
   }
 
   /** Appends, with an ear for what comes into the change log. */
   private append(log: LogName, p: number, values: readonly string[]): number {
     const base = this.log.appendNow(log, p, values);
-    if (log === changeLog) this.changes.push(...values);
+    const first = log === changeLog ? this.log.readNow(log, p, base, 1).entries[0] : undefined;
+    if (first) this.turn.changes.push({ from: base, at: first.at, lines: values.join('\n') });
     return base;
   }
 
@@ -207,15 +228,13 @@ class Writer {
   }
 
   private metrics(): Metrics {
-    const measure = (measurement: Measurement) => void this.turn.measurements.push(measurement);
-    return {
-      count: (name, by, label) => measure({ kind: 'count', name, by, label }),
-      observe: (name, value, label) => measure({ kind: 'observe', name, value, label }),
-    };
+    const measure = (kind: Measured['kind']) => (name: Measured['name'], value: number, label?: string) =>
+      void this.measuring.push({ kind, name, value, label });
+    return { count: measure('count'), observe: measure('observe') };
   }
 }
 
-const emptyTurn = (): Turn => ({ kind: 'turn', answers: [], changes: '[]', board: [], measurements: [], lags: [] });
+const emptyTurn = (): Turn => ({ kind: 'turn', answers: [], changes: [], board: [] });
 
 let writer: Writer | undefined;
 try {

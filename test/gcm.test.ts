@@ -1,0 +1,98 @@
+import assert from 'node:assert/strict';
+import { createCipheriv, randomBytes } from 'node:crypto';
+import { suite, test } from 'node:test';
+import fc from 'fast-check';
+import { GcmSealer, nonceBytes } from '../src/gcm.ts';
+
+const textMax = 200;
+
+/** The same by OpenSSL. */
+function sealed(key: Uint8Array, nonce: Uint8Array, text: string): string {
+  const cipher = createCipheriv('aes-256-gcm', key, nonce);
+  const body = Buffer.concat([cipher.update(text, 'latin1'), cipher.final()]);
+  return Buffer.concat([nonce, cipher.getAuthTag(), body]).toString('base64url');
+}
+
+suite('AES-256-GCM', () => {
+  test('is what OpenSSL makes, for every length', () => {
+    const [key, nonce] = [randomBytes(32), randomBytes(nonceBytes)];
+    const gcm = new GcmSealer(key, textMax);
+    for (let length = 0; length <= textMax; length++) {
+      const text = randomBytes(length).toString('latin1');
+      assert.equal(gcm.seal(nonce, text), sealed(key, nonce, text), `${length} bytes`);
+    }
+  });
+  test('is what OpenSSL makes, for any key, nonce and text, one after the other', () => {
+    const bytes = (length: number) => fc.uint8Array({ minLength: length, maxLength: length });
+    const text = fc.uint8Array({ maxLength: textMax }).map(t => Buffer.from(t).toString('latin1'));
+    const calls = fc.array(fc.tuple(bytes(nonceBytes), text), { minLength: 1, maxLength: 5 });
+    fc.assert(
+      fc.property(bytes(32), calls, (key, each) => {
+        const gcm = new GcmSealer(key, textMax);
+        for (const [nonce, t] of each) assert.equal(gcm.seal(nonce, t), sealed(key, nonce, t));
+      }),
+      { numRuns: 500 },
+    );
+  });
+  test('is that of the algorithm’s own test vectors (14 and 15 of the submission to NIST)', () => {
+    const zeroes = new GcmSealer(Buffer.alloc(32), textMax);
+    const one = Buffer.from(zeroes.seal(Buffer.alloc(nonceBytes), '\0'.repeat(16)), 'base64url');
+    assert.equal(
+      one.subarray(nonceBytes).toString('hex'),
+      'd0d1c8a799996bf0265b98b5d48ab919cea7403d4d606b6e074ec5d3baf39d18',
+    );
+    const key = Buffer.from('feffe9928665731c6d6a8f9467308308'.repeat(2), 'hex');
+    const text = Buffer.from(
+      'd9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a721c3c0c95956809532fcf0e2449a6b525b16aedf5aa0de657ba637b391aafd255',
+      'hex',
+    );
+    const two = Buffer.from(
+      new GcmSealer(key, textMax).seal(Buffer.from('cafebabefacedbaddecaf888', 'hex'), text.toString('latin1')),
+      'base64url',
+    );
+    assert.equal(two.subarray(nonceBytes, nonceBytes + 16).toString('hex'), 'b094dac5d93471bdec1a502270e3cc6c');
+  });
+  test('keeps nothing of one call for the next: what was sealed stays, whatever is sealed after it, in two at once', () => {
+    const keys = [randomBytes(32), randomBytes(32)] as const;
+    const [one, two] = [new GcmSealer(keys[0], textMax), new GcmSealer(keys[1], textMax)];
+    const nonce = randomBytes(nonceBytes);
+    const made: [found: string, wanted: string][] = [];
+    // Long and short by turns: what the long one left in the buffers stands behind the short one.
+    for (const length of [textMax, 1, 0, 17, textMax, 16, 15, 33, 1]) {
+      const text = randomBytes(length).toString('latin1');
+      made.push(
+        [one.seal(nonce, text), sealed(keys[0], nonce, text)],
+        [two.seal(nonce, text), sealed(keys[1], nonce, text)],
+      );
+      // A pool gives out the same bytes again.
+      randomBytes(nonceBytes).copy(nonce);
+    }
+    for (const [found, wanted] of made) assert.equal(found, wanted);
+  });
+  test('one that threw seals the next text as if nothing had been', () => {
+    const key = randomBytes(32);
+    const gcm = new GcmSealer(key, textMax);
+    const nonce = randomBytes(nonceBytes);
+    assert.throws(() => gcm.seal(nonce, 'x'.repeat(textMax + 1)), RangeError);
+    assert.throws(() => gcm.seal(nonce, 'caf\u0119'), RangeError);
+    assert.equal(gcm.seal(nonce, 'text'), sealed(key, nonce, 'text'));
+  });
+  test('refuses what would be cut: a character above Latin-1 was sealed as another', () => {
+    // 'ą' (0x105) became 0x05, and 'š' (0x161) the letter a: two users, one sealed text.
+    const gcm = new GcmSealer(randomBytes(32), textMax);
+    const nonce = randomBytes(nonceBytes);
+    for (const text of ['\u0161', 'user \u0161', '\ud83d\ude00', 'a\ud800', '\u0100']) {
+      assert.throws(() => gcm.seal(nonce, text), RangeError, text);
+    }
+    assert.equal(typeof gcm.seal(nonce, '\u00ff\u0000'), 'string');
+  });
+  test('refuses a nonce of another length: a longer one stood in the counters, so that two blocks were sealed alike', () => {
+    const gcm = new GcmSealer(randomBytes(32), textMax);
+    for (const length of [0, 8, 11, 13, 16]) {
+      assert.throws(() => gcm.seal(new Uint8Array(length), 'text'), RangeError, String(length));
+    }
+  });
+  test('refuses a text that is longer than was said', () => {
+    assert.throws(() => new GcmSealer(randomBytes(32), 16).seal(randomBytes(nonceBytes), 'x'.repeat(17)), RangeError);
+  });
+});
