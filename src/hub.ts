@@ -55,7 +55,7 @@ export class Hub {
   private readonly say: Log;
   private readonly broken: () => void;
   private subscription: { close(): Promise<void> } | undefined;
-  private timer: NodeJS.Timeout | undefined;
+  private stopTicking: (() => void) | undefined;
   private frontierReadAt = 0;
   private toldProgressAt = 0;
   watching = 0;
@@ -79,8 +79,8 @@ export class Hub {
   }
 
   async stop(): Promise<void> {
-    clearInterval(this.timer);
-    this.timer = undefined;
+    this.stopTicking?.();
+    this.stopTicking = undefined;
     await this.subscription?.close();
     this.subscription = undefined;
   }
@@ -98,7 +98,7 @@ export class Hub {
     };
     insert(this.line(task.partition).undecided, watcher);
     this.watching++;
-    this.timer ??= setInterval(() => this.tick(), progressMsMin);
+    this.stopTicking ??= this.host.every(progressMsMin, () => this.tick());
     void this.look(watcher);
     return () => this.leave(watcher);
   }
@@ -119,8 +119,8 @@ export class Hub {
     if (!line.uncommitted.delete(watcher)) remove(line.undecided, watcher);
     this.watching--;
     if (this.watching === 0) {
-      clearInterval(this.timer);
-      this.timer = undefined;
+      this.stopTicking?.();
+      this.stopTicking = undefined;
       this.lines.clear();
     }
   }

@@ -13,11 +13,11 @@ import {
   acceptQueueMax,
   appendAnswerMsMax,
   appendBatchMax,
-  clockSkewMsMax,
   filterBatchMax,
   filterMsMax,
   filterPauseMs,
 } from './limits.ts';
+import { LogClock } from './log-clock.ts';
 import type { Log, Metrics } from './metrics.ts';
 import type { CouponReader, EventLog, LedgerReader, LedgerView, OutcomeBoard } from './ports.ts';
 import { within } from './retry.ts';
@@ -83,6 +83,7 @@ interface Outgoing {
 
 export class FrontDoor {
   readonly latch: Latch;
+  private readonly clock: LogClock;
   private readonly tools: DoorTools;
   private readonly known = new Map<string, CouponRow>();
   private readonly lanes: AppendLane[];
@@ -96,7 +97,9 @@ export class FrontDoor {
   constructor(tools: DoorTools) {
     this.tools = tools;
     this.latch = new Latch(tools);
-    this.lanes = Array.from({ length: tools.log.partitions }, (_, partition) => new AppendLane(partition, tools));
+    this.clock = new LogClock(tools.host);
+    const lane = (_: unknown, partition: number) => new AppendLane(partition, tools, this.clock);
+    this.lanes = Array.from({ length: tools.log.partitions }, lane);
   }
 
   stop(): void {
@@ -109,33 +112,53 @@ export class FrontDoor {
   }
 
   /** One press of the button. `key` is there when the client sent one. Rejects with Unavailable only for a coupon it never saw. */
-  async issue(couponId: CouponId, userId: UserId, key: RequestKey | undefined): Promise<Answer> {
-    const coupon = this.known.get(couponId) ?? (await this.firstSeen(couponId));
+  issue(couponId: CouponId, userId: UserId, key: RequestKey | undefined): Promise<Answer> {
+    const coupon = this.known.get(couponId);
+    return coupon ? this.press(coupon, userId, key) : this.pressFirst(couponId, userId, key);
+  }
+
+  private async pressFirst(couponId: CouponId, userId: UserId, key: RequestKey | undefined): Promise<Answer> {
+    const coupon = await this.firstSeen(couponId);
     if (!coupon) return unknownCoupon;
-    if ('kind' in coupon) return coupon;
-    // A coupon of a partition that this log has not: the caller's error, before anything waits for it.
-    this.lane(coupon.partition);
-    // One with a key may be a retry of a win, so it goes on to the holders.
-    const shut = key === undefined ? this.latch.shut(couponId) : undefined;
-    if (shut) return inactive[shut];
-    const early = this.window(coupon);
-    if (early && key === undefined) return early;
-    if (this.queued >= acceptQueueMax || !this.tools.log.reachable()) return notAccepted;
-    this.latch.watch(coupon);
-    this.queued++;
-    return new Promise<Answer>(resolve => {
+    return 'kind' in coupon ? coupon : this.press(coupon, userId, key);
+  }
+
+  private press(coupon: CouponRow, userId: UserId, key: RequestKey | undefined): Promise<Answer> {
+    return new Promise(resolve => {
+      // A coupon of a partition that this log has not: the caller's error, before anything waits for it.
+      this.lane(coupon.partition);
+      const refusal = this.refuseNow(coupon, key);
+      if (refusal) {
+        resolve(refusal);
+        return;
+      }
+      this.latch.watch(coupon);
+      this.queued++;
       const settle = (answer: Answer) => {
         this.queued--;
         resolve(answer);
       };
+      const { couponId } = coupon;
       const k = key ?? randomKey(this.tools.host);
       this.unfiltered.push({ couponId, userId, key: k, coupon, next: undefined, resolve: settle });
       if (!this.filtering) {
         this.filtering = true;
         // Whatever this turn of the event loop still reads goes along.
-        setImmediate(() => void this.filter());
+        this.tools.host.soon(() => void this.filter());
       }
     });
+  }
+
+  /** What can be said without reading anything. */
+  private refuseNow(coupon: CouponRow, key: RequestKey | undefined): Refusal | undefined {
+    // One with a key may be a retry of a win, so it goes on to the holders.
+    if (key === undefined) {
+      const shut = this.latch.shut(coupon.couponId);
+      if (shut) return inactive[shut];
+      const early = this.early(coupon);
+      if (early) return early;
+    }
+    return this.queued >= acceptQueueMax || !this.tools.log.reachable() ? notAccepted : undefined;
   }
 
   /** Appends an operator's entry in order with the requests; answers its offset. */
@@ -209,13 +232,11 @@ export class FrontDoor {
     return lane;
   }
 
-  private window({ body }: CouponRow): Refusal | undefined {
-    if (body.opensAt === null && body.closesAt === null) return undefined;
-    const now = this.tools.host.now();
-    if (body.closesAt !== null && now > body.closesAt + clockSkewMsMax) return inactive.closed;
-    if (body.opensAt === null || now >= body.opensAt - clockSkewMsMax) return undefined;
-    const { opensAt } = body;
-    return { kind: 'refused', code: 'INACTIVE_COUPON', reason: 'not_open', opensAt, waitMs: opensAt - now };
+  /** Whether the log's clock is surely before the opening. */
+  private early({ body: { opensAt }, partition }: CouponRow): Refusal | undefined {
+    const waitMs = opensAt === null ? undefined : this.clock.msBefore(partition, opensAt);
+    if (opensAt === null || waitMs === undefined) return undefined;
+    return { kind: 'refused', code: 'INACTIVE_COUPON', reason: 'not_open', opensAt, waitMs };
   }
 
   private async filter(): Promise<void> {
@@ -241,9 +262,11 @@ export class FrontDoor {
       const views = await this.tools.ledger.read(partition, queries);
       return { partition, requests, views, board: await this.boardOf(partition, views) };
     });
-    const answers = await within(Promise.all(reads), filterMsMax, 'the filter');
+    const answers = await within(Promise.all(reads), filterMsMax, 'the filter', this.tools.host);
     this.tools.metrics.observe('batch_size', batch.length, 'filter');
     for (const { partition, requests, views, board } of answers) {
+      const [first] = views;
+      if (first) this.clock.seen(partition, first.next, first.clock);
       requests.forEach((request, i) => {
         const view = views[i];
         request.next = view?.next;
@@ -263,7 +286,7 @@ export class FrontDoor {
   private judge(
     request: Waiting,
     partition: number,
-    { holder, changes }: LedgerView,
+    { holder, changes, clock }: LedgerView,
     board: Awaited<ReturnType<OutcomeBoard['read']>>,
   ): Answer | undefined {
     const { couponId, userId, key, coupon } = request;
@@ -273,9 +296,12 @@ export class FrontDoor {
       if (holder.key !== key) return { kind: 'refused', code: 'DUPLICATED_COUPON', slot: holder.slot };
       return { kind: 'won_before', task: { couponId, userId, partition, offset: holder.offset, key }, holder };
     }
-    const window = this.window(coupon);
-    if (window) return window;
+    const early = this.early(coupon);
+    if (early) return early;
+    const { closesAt } = coupon.body;
     const phase = changes.at(-1)?.phase;
+    // The clock of a partition never goes back: what comes after this place comes too late.
+    if (phase !== undefined && closesAt !== null && clock >= closesAt) return inactive.closed;
     return phase === 'sold_out' || phase === 'closed' ? inactive[phase] : undefined;
   }
 
@@ -303,15 +329,17 @@ export class FrontDoor {
 class AppendLane {
   private readonly partition: number;
   private readonly tools: Pick<DoorTools, 'log' | 'host' | 'metrics' | 'say'>;
+  private readonly clock: LogClock;
   private queue: Outgoing[] = [];
   private pumping = false;
   private flying = 0;
   /** Appends that were handed over and of which the log says nothing: nothing new is taken in until it speaks. */
   private silent = 0;
 
-  constructor(partition: number, tools: Pick<DoorTools, 'log' | 'host' | 'metrics' | 'say'>) {
+  constructor(partition: number, tools: Pick<DoorTools, 'log' | 'host' | 'metrics' | 'say'>, clock: LogClock) {
     this.partition = partition;
     this.tools = tools;
+    this.clock = clock;
   }
 
   push(outgoing: Outgoing): void {
@@ -336,14 +364,14 @@ class AppendLane {
   private async append(batch: Outgoing[]): Promise<void> {
     const { log, host, metrics, say } = this.tools;
     let answered = false;
-    const timer = setTimeout(() => {
+    const spoke = host.after(appendAnswerMsMax, () => {
       answered = true;
       this.silent++;
       say('warn', `the log is silent: refusing new requests`, { partition: this.partition });
       for (const outgoing of batch) outgoing.failed(outcomeUnknown);
       for (const outgoing of this.queue.splice(0)) outgoing.failed(notAccepted);
-    }, appendAnswerMsMax);
-    const startedAt = host.now();
+    });
+    const startedAt = host.elapsed();
     try {
       const base = await log.append(
         requestLog,
@@ -352,14 +380,15 @@ class AppendLane {
         batch.map(o => o.couponId),
       );
       metrics.observe('batch_size', batch.length, 'append');
-      metrics.observe('batch_ms', host.now() - startedAt, 'append');
+      this.clock.appended(this.partition, base, startedAt);
+      metrics.observe('batch_ms', host.elapsed() - startedAt, 'append');
       if (!answered) for (let i = 0; i < batch.length; i++) (batch[i] as Outgoing).appended(base + i);
     } catch (error) {
       say('warn', `append failed: ${messageOf(error)}`, { partition: this.partition });
       const refusal = error instanceof NotAccepted ? notAccepted : outcomeUnknown;
       if (!answered) for (const outgoing of batch) outgoing.failed(refusal);
     } finally {
-      clearTimeout(timer);
+      spoke();
       if (answered) this.silent--;
       this.flying--;
       this.pump();

@@ -1,4 +1,4 @@
-import type { CouponId, CouponRow, Millis } from './coupon.ts';
+import type { CouponId, CouponRow } from './coupon.ts';
 import { messageOf } from './errors.ts';
 import type { Host } from './host.ts';
 import { latchCouponsMax, latchMsMax } from './limits.ts';
@@ -15,10 +15,10 @@ const followMs = 10_000;
  * The lease counts from when the read that confirmed it was sent; only that read sets it.
  */
 export class Latch {
-  private readonly leases = new Map<string, { reason: 'sold_out' | 'closed'; until: Millis }>();
-  private readonly followed = new Map<CouponId, { partition: number; askedAt: Millis }>();
+  private readonly leases = new Map<string, { reason: 'sold_out' | 'closed'; until: number }>();
+  private readonly followed = new Map<CouponId, { partition: number; askedAt: number }>();
   private readonly tools: { ledger: LedgerReader; host: Host; say: Log };
-  private timer: NodeJS.Timeout | undefined;
+  private stopReading: (() => void) | undefined;
   private reading = false;
 
   constructor(tools: { ledger: LedgerReader; host: Host; say: Log }) {
@@ -28,7 +28,7 @@ export class Latch {
   shut(couponId: string): 'sold_out' | 'closed' | undefined {
     const lease = this.leases.get(couponId);
     if (!lease) return undefined;
-    const now = this.tools.host.now();
+    const now = this.tools.host.elapsed();
     if (lease.until <= now) return undefined;
     const followed = this.followed.get(couponId as CouponId);
     if (followed) followed.askedAt = now;
@@ -37,11 +37,11 @@ export class Latch {
 
   watch({ couponId, partition }: CouponRow): void {
     const followed = this.followed.get(couponId);
-    if (followed) followed.askedAt = this.tools.host.now();
+    if (followed) followed.askedAt = this.tools.host.elapsed();
     else if (this.followed.size < latchCouponsMax) {
-      this.followed.set(couponId, { partition, askedAt: this.tools.host.now() });
+      this.followed.set(couponId, { partition, askedAt: this.tools.host.elapsed() });
     }
-    this.timer ??= setInterval(() => void this.read(), readEveryMs);
+    this.stopReading ??= this.tools.host.every(readEveryMs, () => void this.read());
   }
 
   /** Forgets everything: after a broken subscription nothing is known. */
@@ -50,13 +50,13 @@ export class Latch {
   }
 
   stop(): void {
-    clearInterval(this.timer);
-    this.timer = undefined;
+    this.stopReading?.();
+    this.stopReading = undefined;
   }
 
   private async read(): Promise<void> {
     const { host, ledger, say } = this.tools;
-    const sentAt = host.now();
+    const sentAt = host.elapsed();
     for (const [couponId, { askedAt }] of this.followed) {
       if (sentAt - askedAt <= followMs) continue;
       this.followed.delete(couponId);

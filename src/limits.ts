@@ -31,8 +31,11 @@ export const filterPauseMs = 500;
 export const latchMsMax = 1_000;
 /** Coupons whose state one process follows in its background read. */
 export const latchCouponsMax = 1_000;
-/** What the clocks of a host and of the log may differ by before the filter speaks of a window. */
+/** What brokers' clocks may differ by, or step by: a window is spoken of only when it is further away. */
 export const clockSkewMsMax = 2_000;
+/** What is known of the log's clock holds this long; from `logClockRenewMs` on one request a second goes and asks. */
+export const logClockMsMax = 30_000;
+export const logClockRenewMs = 10_000;
 /** An operator's call (stock, close) waits this long for its entry to be decided. */
 export const adminWaitMsMax = 10_000;
 

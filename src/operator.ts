@@ -79,6 +79,7 @@ export class Operator {
     const sale = await this.decided(row, offset);
     if (!sale) return { kind: 'outcome_unknown' };
     const stocked = sale.changes.find(change => change.key === key);
+    if (!stocked && isBeforeOpening(offset, sale)) return { kind: 'outcome_unknown' };
     if (!stocked) return sale.phase === 'closed' ? { kind: 'closed' } : { kind: 'too_much' };
     await host.delay(latchMsMax);
     const view = await this.view(couponId);
@@ -94,7 +95,7 @@ export class Operator {
     const offset = await door.append(row, encodeEntry({ type: 'closed', couponId }));
     if (typeof offset !== 'number') return notDone(offset);
     const sale = await this.decided(row, offset);
-    if (!sale) return { kind: 'outcome_unknown' };
+    if (!sale || isBeforeOpening(offset, sale)) return { kind: 'outcome_unknown' };
     const view = await this.view(couponId);
     return view ? { kind: 'closed', view } : { kind: 'unknown' };
   }
@@ -156,6 +157,9 @@ export class Operator {
     return undefined;
   }
 }
+
+/** The coupon's row was there before its opening was in the log: the entry changed nothing, a later one will. */
+const isBeforeOpening = (offset: number, sale: SaleView): boolean => offset < (sale.changes[0]?.offset ?? 0);
 
 type Redrivable = SetAside & Required<{ [K in 'couponId' | 'userId' | 'slot' | 'key']: NonNullable<SetAside[K]> }>;
 

@@ -83,7 +83,7 @@ export function persistStage(tools: PersistTools): Stage {
     const { partition } = batch;
     const checkpoint = checkpoints.get(partition);
     if (checkpoint?.changeNext !== batch.from) return { kind: 'go_back', to: await begin(partition) };
-    const { plan, unreadable, hole } = planBatch(batch, checkpoint);
+    const { plan, unreadable, hole } = planBatch(batch, checkpoint, tools.log.unhandled !== undefined);
     const { next, hash } = plan.checkpoint;
     if (next > checkpoint.next && !proven.has(partition)) {
       // The winners of a request log that is gone are not mixed into the rows of the one made anew.
@@ -116,11 +116,11 @@ export function persistStage(tools: PersistTools): Stage {
     gatherMs: 0,
     begin,
     handle,
-    /** Notices a board that was emptied, rolled back, or is ahead of the store. */
+    /** Notices a board that was emptied or rolled back, and a store that went back while nobody presses the button. */
     async idle(partition) {
-      const checkpoint = checkpoints.get(partition);
       const view = await tools.board.read(partition, []).catch(() => undefined);
-      if (checkpoint && view?.changeNext === checkpoint.changeNext) return done;
+      const { changeNext } = await tools.store.checkpoint(partition);
+      if (checkpoints.get(partition)?.changeNext === changeNext && view?.changeNext === changeNext) return done;
       return { kind: 'go_back', to: await begin(partition) };
     },
   };
@@ -129,10 +129,11 @@ export function persistStage(tools: PersistTools): Stage {
 const winnersSetAside = async (partition: number, store: PersistTools['store']): Promise<number[]> =>
   (await store.setAside({ partition, winners: true, limit: Number.MAX_SAFE_INTEGER })).map(a => a.offset);
 
-/** What one batch of the change log does to the store, given where the store is. Pure. */
+/** What one batch of the change log, which may be a queue, does to the store, given where the store is. Pure. */
 export function planBatch(
   batch: Batch,
   checkpoint: Checkpoint,
+  isQueue = false,
 ): { plan: StoreBatch; unreadable: SetAside[]; hole: string | undefined } {
   const plan: StoreBatch = {
     expectChangeNext: checkpoint.changeNext,
@@ -143,21 +144,32 @@ export function planBatch(
     counts: {},
   };
   const unreadable: SetAside[] = [];
+  let last: LogEntry | undefined;
+  let hole: string | undefined;
   for (const entry of batch.entries) {
     const change = decodeKnown(entry);
-    if (change instanceof Alarm) return { plan, unreadable, hole: change.message };
+    if (change instanceof Alarm) {
+      hole = change.message;
+      break;
+    }
     if (typeof change === 'string') {
       const aside = unreadableChange(batch.partition, entry, change);
       plan.setAside.push(aside);
       unreadable.push(aside);
-    } else if (change.type === 'mark' && change.from > plan.checkpoint.next) {
-      const hole = `hole in ${changeLog}: the mark at ${entry.offset} begins at request ${change.from}, rows are complete only up to ${plan.checkpoint.next}`;
-      return { plan, unreadable, hole };
-    } else addChange(plan, batch.partition, change);
-    plan.checkpoint.changeNext = entry.offset + 1;
-    plan.checkpoint.changeHash = entryHash(entry);
+    } else if (change.type === 'mark' && change.from > plan.checkpoint.next && !isQueue) {
+      hole = `hole in ${changeLog}: the mark at ${entry.offset} begins at request ${change.from}, rows are complete only up to ${plan.checkpoint.next}`;
+      break;
+    } else {
+      addChange(plan, batch.partition, change);
+      if (isQueue) coverHole(plan.checkpoint, change);
+    }
+    last = entry;
   }
-  return { plan, unreadable, hole: undefined };
+  if (last) {
+    plan.checkpoint.changeNext = last.offset + 1;
+    plan.checkpoint.changeHash = entryHash(last);
+  }
+  return { plan, unreadable, hole };
 }
 
 /** What comes before an entry of a version that this build does not know is kept, so its alarm is not thrown here. */
@@ -168,6 +180,16 @@ function decodeKnown(entry: LogEntry): Change | string | Alarm {
     if (error instanceof Alarm) return error;
     throw error;
   }
+}
+
+/**
+ * The mark behind a change may die in a queue. What is stored must be covered all the same, or a rebuild would leave
+ * it out and give its slot away again; what lies before it and is not stored is dead.
+ */
+function coverHole(checkpoint: Checkpoint, change: Change): void {
+  if (change.type === 'mark' || change.offset < checkpoint.next) return;
+  checkpoint.next = change.offset + 1;
+  checkpoint.clock = Math.max(checkpoint.clock, change.at);
 }
 
 function addChange(plan: StoreBatch, partition: number, change: Change): void {
@@ -191,7 +213,7 @@ function addChange(plan: StoreBatch, partition: number, change: Change): void {
       return;
     case 'mark': {
       // A repeat of an earlier range: the greatest stands.
-      if (change.next <= plan.checkpoint.next) return;
+      if (change.next < plan.checkpoint.next) return;
       const { next, clock, hash, strays, counts } = change;
       Object.assign(plan.checkpoint, { next, clock, hash, strays });
       Object.assign(plan.counts, counts);

@@ -55,6 +55,23 @@ export interface EventLog {
   /** The offset that the next entry will get. */
   end(log: LogName, partition: number): Promise<number>;
   /**
+   * Present on a queue: entries are gone from it once they were read. Answers how many of a log are not handled, as
+   * far as this process can know: those in the queue, and those of its last read until a read begins behind them.
+   *
+   * A queue keeps the order and never gives an offset twice. What it cannot promise, and others owe:
+   * - Entries that a process has read and not handled die with it. A read goes on behind them; in the process itself
+   *   the last read is kept, so that a batch that failed can be tried again.
+   * - A read from an older offset gives nothing that was read before: no answers from the record after a restart, no
+   *   second reader beside the first (statistics, a stage of a user's own), no `verify`. Whoever reads is alone.
+   * - Nothing tells a queue that was cut from one that was read: no alarm, and the last entry cannot be compared.
+   * - 202 is as durable as the server that holds the queue.
+   * So a request may stay `accepted`, or a winner's slot be lost, for ever. What holds all the same: never more winners
+   * than stock, never two coupons of one user, `issued` never without its row. The ledger is rebuilt from the rows by
+   * each process that begins, once every change that is left has been stored: slots of winners that died are free
+   * again. What a loser was shown may then not hold: it lost against a winner that died before it was stored.
+   */
+  unhandled?(log: LogName, partition: number): Promise<number>;
+  /**
    * Takes part in the group's sharing of `log`'s partitions: `assigned` and `revoked` say who reads what. It is no
    * fence: two members may for a while believe they own the same partition. Resolves at once; joining goes on for
    * ever in the background. The callbacks must not throw.
@@ -130,8 +147,8 @@ export interface LedgerQuery {
   offset: number;
 }
 
-/** Ledger's part of a View; `missing` and damaged states give none. */
-export type LedgerView = Pick<View, 'next' | 'holder' | 'changes' | 'malformed'>;
+/** Ledger's part of a View; `missing` and damaged states give none. `clock` is the partition's at the time of the read. */
+export type LedgerView = Pick<View, 'next' | 'holder' | 'changes' | 'malformed'> & { clock: Millis };
 
 /** One coupon's side of the fold. `next` and `clock` are the partition's at the time of the read. */
 export interface SaleView {
@@ -316,7 +333,11 @@ export interface CouponStore extends CouponReader {
   /** Once: a second time, or after `validUntil`, says so. `now` is the caller's clock. */
   redeem(userId: UserId, couponId: CouponId, slot: number, now: Millis): Promise<Redeemed>;
   saveStats(updates: readonly StatsUpdate[]): Promise<void>;
-  savePlace(stage: string, partition: number, next: number): Promise<void>;
+  /**
+   * Moves a stage's place from `from` to `next`, only if it is at `from`; answers the place that is there afterwards.
+   * After an error it may have been moved: read it and go on from there.
+   */
+  savePlace(stage: string, partition: number, from: number, next: number): Promise<number>;
   close(): Promise<void>;
 }
 

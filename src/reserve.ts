@@ -14,7 +14,7 @@ import {
   requestDeadLetters,
   requestLog,
 } from './entry.ts';
-import { Alarm } from './errors.ts';
+import { Alarm, Unavailable } from './errors.ts';
 import { reserveBatchMax } from './limits.ts';
 import { appendInParts, checkLastEntry } from './log.ts';
 import type { Log, Metrics } from './metrics.ts';
@@ -50,10 +50,22 @@ export function reserveStage(tools: ReserveTools): Stage {
   };
   const begin = async (partition: number): Promise<number> => {
     const found = await tools.ledger.place(partition);
-    return enter(partition, found.kind === 'present' ? found : await rebuild(partition, undefined, tools));
+    const isPresent = found.kind === 'present';
+    // Winners of a process that died with its part of a queue are in the ledger and will never be rows.
+    const isDoubtful = tools.log.unhandled !== undefined && !tenures.has(partition);
+    if (isPresent && !isDoubtful) return enter(partition, found);
+    // Until a rebuild has succeeded what is there is in doubt.
+    tenures.delete(partition);
+    return enter(partition, await rebuild(partition, isPresent ? found.build : undefined, tools));
   };
   const again = async (partition: number, replaces: string | undefined): Promise<Verdict> => {
+    tenures.delete(partition);
     return { kind: 'go_back', to: await enter(partition, await rebuild(partition, replaces, tools)) };
+  };
+  /** The ledger is not where we left it. What it has forgotten can be read again, but not from a queue. */
+  const anew = async (partition: number): Promise<Verdict> => {
+    if (tools.log.unhandled) tenures.delete(partition);
+    return { kind: 'go_back', to: await begin(partition) };
   };
   return {
     name: 'reserve',
@@ -82,11 +94,11 @@ export function reserveStage(tools: ReserveTools): Stage {
           tools.say('warn', `ledger damaged, rebuilding: ${applied.why}`, { partition });
           return again(partition, tenure.build);
         case 'gap':
-          return { kind: 'go_back', to: await begin(partition) };
+          return anew(partition);
         case 'applied': {
           const told = await tell(batch, { entries, next }, applied, tenure, tools);
           // Refused: the ledger was emptied, rolled back or rebuilt meanwhile, so its places are not ours.
-          if (!told) return { kind: 'go_back', to: await begin(partition) };
+          if (!told) return anew(partition);
           return next === batch.next ? done : { kind: 'go_back', to: next };
         }
       }
@@ -97,7 +109,7 @@ export function reserveStage(tools: ReserveTools): Stage {
       const tenure = tenures.get(partition);
       if (place.kind === 'missing') return again(partition, undefined);
       const moved = place.build !== tenure?.build || Math.min(place.told, place.next) < next;
-      return moved ? { kind: 'go_back', to: await begin(partition) } : done;
+      return moved ? anew(partition) : done;
     },
   };
 }
@@ -204,12 +216,15 @@ function countDecided(
 
 async function rebuild(partition: number, replaces: string | undefined, tools: ReserveTools): Promise<Present> {
   const { log, ledger, store, metrics, say } = tools;
+  const onTheWay = (await log.unhandled?.(changeLog, partition)) ?? 0;
   const place = await store.withSnapshot(partition, snapshot =>
     ledger.rebuild(partition, log.identity, snapshot, replaces),
   );
   if (place.kind === 'missing') throw new Error('the ledger was emptied again while it was being rebuilt');
   metrics.count('rebuilds', 1);
   if (place.next > 0) say('info', `ledger rebuilt from the store up to offset ${place.next}`, { partition });
+  // Their entries cannot be read again to be decided again, so nothing is decided before they are rows.
+  if (onTheWay > 0) throw new Unavailable(`${onTheWay} changes are still on their way to the store`);
   return place;
 }
 

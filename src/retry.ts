@@ -1,5 +1,5 @@
 import { Unavailable } from './errors.ts';
-import type { Host } from './host.ts';
+import { type Host, timers } from './host.ts';
 import { retryMsMax, retryMsMin } from './limits.ts';
 
 /** Exponential back-off with jitter, bounded: attempt 1 waits about retryMsMin, later ones up to retryMsMax. */
@@ -10,9 +10,14 @@ export function backoffMs(attempt: number, host: Host): number {
 }
 
 /** Rejects with Unavailable when `work` takes longer; the work itself goes on unobserved. */
-export function within<T>(work: Promise<T>, ms: number, what: string): Promise<T> {
+export function within<T>(
+  work: Promise<T>,
+  ms: number,
+  what: string,
+  { after }: Pick<Host, 'after'> = timers,
+): Promise<T> {
   return new Promise<T>((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Unavailable(`${what} did not answer within ${ms} ms`)), ms);
-    work.then(resolve, reject).finally(() => clearTimeout(timer));
+    const off = after(ms, () => reject(new Unavailable(`${what} did not answer within ${ms} ms`)));
+    work.then(resolve, reject).finally(off);
   });
 }

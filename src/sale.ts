@@ -184,7 +184,10 @@ export class PartitionFold {
     switch (change.type) {
       case 'won': {
         const sale = this.sales.get(change.couponId);
-        if (sale?.holders.add(change.userId, change)) sale.taken++;
+        // Slots are given in order, and so they come: one that is taken is a repeat.
+        if (sale && change.slot > sale.taken) sale.taken = change.slot;
+        else return;
+        sale.holders.add(change.userId, change);
         return;
       }
       case 'sale': {
@@ -240,16 +243,14 @@ export class Holders {
     return { slot, offset: this.offsets[slot] as number, key, at: this.ats[slot] as number };
   }
 
-  /** False when the user holds one already. */
-  add(userId: UserId, { slot, offset, key, at }: Holder): boolean {
-    if (this.slots.has(userId)) return false;
+  /** The user holds none: asking for it here again would be a third of what a holder costs. */
+  add(userId: UserId, { slot, offset, key, at }: Holder): void {
     if (slot >= this.offsets.length) this.grow(slot);
     this.slots.set(userId, slot);
     this.offsets[slot] = offset;
     this.ats[slot] = at;
     this.keys[2 * slot] = Number.parseInt(key.slice(0, 8), 16);
     this.keys[2 * slot + 1] = Number.parseInt(key.slice(8), 16);
-    return true;
   }
 
   *entries(): Generator<[UserId, Holder]> {

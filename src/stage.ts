@@ -44,6 +44,8 @@ export interface Stage {
   batchMax: number;
   /** Having read all there is, waits this long so that the next batch grows: 0 for none. */
   gatherMs: number;
+  /** A stage that ticks takes one batch in this time, however much there is; without, as fast as it can. */
+  tickMs?: number;
   /** Where to go on, read from the truth. Called at the start and after every error. */
   begin(partition: number): Promise<number>;
   /** Entries may come again; what was handled must then change nothing. Throw to have the same batch retried. */
@@ -69,6 +71,9 @@ export interface StageTools {
 /** A consumer that keeps its place in the store under its own name: the way to add one without touching the others. */
 export function defineStage(definition: StageDefinition): (tools: StageTools) => Stage {
   const { name, log, batchMax = statsBatchMax, gatherMs = 0, handle } = definition;
+  /** A store that went back (a backup, a failover) lost what was handled since, too: it is handled again. */
+  const unlessElsewhere = (place: number, next: number): Verdict =>
+    place === next ? done : { kind: 'go_back', to: place };
   return ({ store }) => ({
     name,
     log,
@@ -77,9 +82,9 @@ export function defineStage(definition: StageDefinition): (tools: StageTools) =>
     begin: partition => store.place(name, partition),
     async handle(batch) {
       await handle(batch);
-      await store.savePlace(name, batch.partition, batch.next);
-      return done;
+      return unlessElsewhere(await store.savePlace(name, batch.partition, batch.from, batch.next), batch.next);
     },
+    idle: async (partition, next) => unlessElsewhere(await store.place(name, partition), next),
   });
 }
 
@@ -146,7 +151,8 @@ export class PartitionLoop {
       const read = await tools.log.read(stage.log, partition, readFrom, stage.batchMax, waitMs, signal);
       const { entries, end } = read;
       this.end = end;
-      if (signal?.aborted) return false;
+      // What was taken from a queue is handled: it is nowhere else.
+      if (signal?.aborted && !tools.log.unhandled) return false;
       const last = entries[entries.length - 1];
       if (!last) {
         this.skipped = { from, to: read.next };
@@ -185,11 +191,14 @@ export class PartitionLoop {
   async run(signal: AbortSignal): Promise<void> {
     const { stage, tools } = this;
     while (!signal.aborted && !this.stopped) {
+      const startedAt = tools.host.now();
       try {
-        const worked = await this.step(pollMsMax, signal);
+        const worked = await this.step(stage.tickMs === undefined ? pollMsMax : 0, signal);
         if (worked && stage.gatherMs > 0 && (this.place ?? 0) >= this.end)
           await tools.host.delay(stage.gatherMs, signal);
         if (this.goBacks > 1) await tools.host.delay(backoffMs(this.goBacks - 1, tools.host), signal);
+        const restMs = startedAt + (stage.tickMs ?? 0) - tools.host.now();
+        if (restMs > 0) await tools.host.delay(restMs, signal);
       } catch (error) {
         const [level, waitMs] = [this.attempt === 3 ? 'warn' : 'debug', backoffMs(this.attempt, tools.host)] as const;
         tools.say(level, `${stage.name} waits: ${messageOf(error)}`, {
@@ -296,7 +305,7 @@ export async function runStage(stage: Stage, tools: StageTooling): Promise<Runni
     async stop() {
       for (const partition of [...loops.keys()]) revoke(partition);
       // What cannot end (an append while the log is away) ends when the log is closed.
-      await within(Promise.all(ending), drainMsMax, stage.name).catch(error =>
+      await within(Promise.all(ending), drainMsMax, stage.name, tools.host).catch(error =>
         tools.say('warn', `stopped in the middle: ${messageOf(error)}`),
       );
       await assignment.close();

@@ -6,6 +6,7 @@ import type { CouponId, Millis } from './coupon.ts';
 import { changeLog, decodeChange } from './entry.ts';
 import { statsBatchMax } from './limits.ts';
 import type { CouponStore, StatsUpdate } from './ports.ts';
+import type { Counts } from './sale.ts';
 import { defineStage } from './stage.ts';
 
 /** Statistics may be a moment late; gathering makes their batches larger and their transactions few. */
@@ -40,10 +41,19 @@ export const statsStage = (store: Pick<CouponStore, 'saveStats'>) =>
           update.lastWonAt = Math.max(update.lastWonAt ?? change.at, change.at);
         } else if (change.type === 'mark') {
           for (const [couponId, counts] of Object.entries(change.counts)) {
-            at(couponId as CouponId, change.clock).counts = counts;
+            const update = at(couponId as CouponId, change.clock);
+            update.counts = greatest(update.counts, counts);
           }
         }
       }
       if (updates.size > 0) await store.saveStats([...updates.values()]);
     },
   });
+
+/** A repeat of an earlier mark may stand behind a later one: totals never fall. */
+const greatest = (a: Counts | null, b: Counts): Counts => ({
+  duplicated: Math.max(a?.duplicated ?? 0, b.duplicated),
+  closed: Math.max(a?.closed ?? 0, b.closed),
+  not_open: Math.max(a?.not_open ?? 0, b.not_open),
+  sold_out: Math.max(a?.sold_out ?? 0, b.sold_out),
+});

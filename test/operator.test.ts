@@ -95,6 +95,23 @@ suite('stock', () => {
     assert.equal((await operator.addStock(c('nowhere'), 1, undefined)).kind, 'unknown');
     assert.equal((await operator.close(c('nowhere'))).kind, 'unknown');
   });
+  test('and close that stand before the opening, whose row was there already, are not called done', async () => {
+    await world.realStore.createCoupon({ couponId: c('a'), partition: 0, body: body(), createdAt: 1 });
+    const { delay } = world.host;
+    let isOpened = false;
+    world.host.delay = async (ms, signal) => {
+      if (!isOpened) world.put({ type: 'opened', couponId: c('a'), stock: 2, opensAt: null, closesAt: null });
+      isOpened = true;
+      return delay(ms, signal);
+    };
+    const answers = await Promise.all([operator.addStock(c('a'), 1, 'k'), operator.close(c('a'))]);
+    assert.deepEqual(
+      answers.map(answer => answer.kind),
+      ['outcome_unknown', 'outcome_unknown'],
+    );
+    assert.equal((await operator.addStock(c('a'), 1, 'k')).kind, 'stocked');
+    assert.equal((await operator.close(c('a'))).kind, 'closed');
+  });
   test('that is not decided in time is not called done', async () => {
     await operator.create(c('a'), body());
     world.ledger.always('apply');

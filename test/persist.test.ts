@@ -265,6 +265,17 @@ suite('the board is a convenience', () => {
     await world.persist.step(0);
     assert.equal((await boardOf())?.committedNext, 3, 'noticed by idle too');
   });
+  test('a store that went back while nobody presses the button gets its rows again', async () => {
+    await decided(3, 2);
+    await world.drain(world.persist);
+    world.database.db.exec(`DELETE FROM user_coupon; DELETE FROM checkpoint; DELETE FROM sale_change;
+      UPDATE coupon SET issued = 0`);
+    world.host.time += idleTickMs;
+    await world.persist.step(0);
+    await world.drain(world.persist);
+    assert.deepEqual(await world.winners(), firstOf(2));
+    assert.equal((await boardOf())?.committedNext, 3);
+  });
   test('one that was rolled back behind a redrive is put right by idle', async () => {
     await decided(3, 2);
     await world.drain(world.persist);

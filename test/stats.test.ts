@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, suite, test } from 'node:test';
-import { changeLog } from '../src/entry.ts';
+import { changeLog, type LogEntry } from '../src/entry.ts';
 import { PartitionLoop } from '../src/stage.ts';
 import { statsStage } from '../src/stats.ts';
 import { c, request } from './support/entries.ts';
@@ -58,6 +58,15 @@ suite('statistics', () => {
     stats = newStats();
     await world.drain(stats);
     assert.deepEqual(await read(), once);
+  });
+  test('an earlier mark that stands again behind a later one, in the same batch, takes nothing back', async () => {
+    await sell();
+    const earlier = world.log.of(changeLog).at(-1) as LogEntry;
+    world.put(request('late'));
+    await world.drainAll();
+    world.log.put(changeLog, 0, [earlier.text]);
+    await world.drain(stats);
+    assert.equal((await read()).counts.sold_out, 5);
   });
   test('what cannot be read is left to persist', async () => {
     world.log.put(changeLog, 0, ['poison']);

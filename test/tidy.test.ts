@@ -13,7 +13,7 @@ const adapters = ['sqlite', 'memory', 'kafka', 'redis', 'postgres'];
 const mayImport: Record<string, readonly string[]> = {
   // The embedded profile is made of two adapters; nothing else may be.
   embedded: ['sqlite', 'memory'],
-  cli: ['client'],
+  cli: ['client', 'checker'],
 };
 /** Composes: it alone imports adapters, and lazily. The logger of the process is its own. */
 const composer = 'src/app.ts';
@@ -21,15 +21,17 @@ const composerPackages = ['pino'];
 /** The client runs in browsers and has no dependencies, not even on the root. */
 const standalone = 'client';
 /** The environment is read in one place; a terminal's own settings and what starts processes are their own. */
-const readsEnvironment = [/^src\/config\.ts$/, /^src\/cli\//, /^scripts\//, /^test\//, /^bench\//, /^examples\//];
-/** Timers in the core, each with its reason. All else waits through the Host. */
-const timers: Record<string, string> = {
-  'src/host.ts': 'the Host itself',
-  'src/retry.ts': 'a deadline for a promise of somebody else',
-  'src/issue.ts': 'the deadline of an append',
-  'src/latch.ts': 'the background read',
-  'src/hub.ts': 'progress and frontier of those who wait',
-};
+const readsEnvironment = [
+  /^src\/config\.ts$/,
+  /^src\/cli\//,
+  /^scripts\//,
+  /^test\//,
+  /^bench\//,
+  /^examples\//,
+  /^attack\//,
+];
+/** The Host itself. */
+const host = 'src/host.ts';
 
 const tracked = execFileSync('git', ['ls-files', '-co', '--exclude-standard', '-z'], { cwd: root, encoding: 'utf8' })
   .split('\0')
@@ -40,7 +42,9 @@ const textOf = (file: string): string => {
   cache.set(file, text);
   return text;
 };
-const code = tracked.filter(file => /^(src|test|scripts|bench|examples)\/.*\.(ts|js)$/.test(file));
+const code = tracked.filter(file =>
+  /^(src|test|scripts|bench|examples|simulator|attack|torture)\/.*\.(ts|js)$/.test(file),
+);
 const source = code.filter(file => file.startsWith('src/'));
 const rootFiles = source.filter(file => dirname(file) === 'src');
 const folderOf = (file: string): string => (dirname(file) === 'src' ? '' : (file.split('/')[1] ?? ''));
@@ -147,6 +151,15 @@ suite('direction', () => {
       'it runs in browsers and has no dependencies',
     );
   });
+  test('the checker shares nothing with the service but the codec of an entry', () => {
+    const bad = imports.filter(
+      i => folderOf(i.file) === 'checker' && i.to.startsWith('.') && folderOf(targetOf(i)) !== 'checker',
+    );
+    none(
+      bad.filter(i => targetOf(i) !== 'src/entry.ts').map(i => `${i.file} imports ${i.to}`),
+      'tell the rule once more there',
+    );
+  });
   test('a vendor package is imported in one folder only', () => {
     const folders = new Map<string, Set<string>>();
     for (const i of imports) {
@@ -205,7 +218,7 @@ suite('names and sizes', () => {
   });
   test(`no file has more than ${linesMax} lines`, () => {
     const long = code
-      .filter(file => /^(src|test|scripts)\//.test(file))
+      .filter(file => /^(src|test|scripts|simulator|attack|torture)\//.test(file))
       .map(file => [file, textOf(file).split('\n').length - 1] as const)
       .filter(([, n]) => n > linesMax);
     none(
@@ -305,26 +318,32 @@ suite('time, chance and surroundings', () => {
   test('the core takes time and chance from its Host', () => {
     none(
       places(
-        core.filter(file => file !== 'src/host.ts'),
-        /\bDate\.now\b|\bnew Date\(\)|\bMath\.random\b|\bperformance\.now\b|\brandomUUID\b|\bfrom 'node:timers/,
+        core.filter(file => file !== host),
+        /\bDate\.now\b|\bnew Date\(\)|\bDate\(\)|\bMath\.random\b|\bperformance\.|\bhrtime\b|\brandomUUID\b|\bgetRandomValues\b/,
         plain,
       ),
       'take it from Host',
     );
+    const chance = /import[^;]*?\b(random\w*|webcrypto)\b[^;]*?from 'node:crypto'/;
+    none(
+      core.filter(file => file !== host && chance.test(textOf(file))),
+      'take it from Host',
+    );
   });
-  test('timers in the core are the ones that are listed, and each of those is there', () => {
-    const pattern = /\bset(Timeout|Interval|Immediate)\(/;
+  test('the core waits through its Host: the simulator owns every moment of it', () => {
     none(
       places(
-        core.filter(file => !timers[file]),
-        pattern,
+        core.filter(file => file !== host),
+        /\b(set|clear)(Timeout|Interval|Immediate)\b|\bnextTick\b|\bAbortSignal\.timeout\b/,
         plain,
       ),
-      'wait through Host, or list it here with the reason',
+      'wait through Host',
     );
-    for (const file of Object.keys(timers)) {
-      if (file !== 'src/host.ts') assert.ok(pattern.test(plain(file)), `${file} has no timer: take it off the list`);
-    }
+    const imported = imports.filter(i => core.includes(i.file) && i.file !== host && i.to.startsWith('node:timers'));
+    none(
+      imported.map(i => `${i.file} imports ${i.to}`),
+      'wait through Host',
+    );
   });
   test('the fold and the nouns are pure: no waiting, no surroundings', () => {
     const pure = ['coupon', 'entry', 'sale', 'outcome', 'task', 'limits', 'errors'].map(name => `src/${name}.ts`);

@@ -61,12 +61,12 @@ export class MemoryLedger implements StockLedger {
       throw new Error(`a read takes ${statusBatchMax} queries, not ${queries.length}`);
     const fold = this.states.get(partition)?.fold;
     if (!fold) return queries.map(() => undefined);
-    const { next } = fold.frontier;
+    const { next, clock } = fold.frontier;
     return queries.map(({ couponId, userId, offset }) => {
       const sale = fold.sales.get(couponId);
       if (damageOf(couponId, sale)) return undefined;
       const malformed = fold.malformed.has(offset);
-      return { next, holder: sale?.holders.get(userId), changes: sale ? [...sale.changes] : [], malformed };
+      return { next, clock, holder: sale?.holders.get(userId), changes: sale ? [...sale.changes] : [], malformed };
     });
   }
 

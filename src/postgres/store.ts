@@ -77,13 +77,20 @@ export async function createPostgresStore(given: PostgresStoreOptions): Promise<
       });
       return row?.next ?? 0;
     },
-    async savePlace(stage, partition, next) {
-      await users.rows({
+    async savePlace(stage, partition, from, next) {
+      // Without a row the place is 0.
+      const [row] = await users.rows<{ next: number }>({
         name: 'save_place',
-        text: `insert into place as p (stage, partition, next) values ($1, $2, $3)
-          on conflict (stage, partition) do update set next = greatest(p.next, excluded.next)`,
-        values: [stage, partition, next],
+        text: `with there as (select next from place where stage = $1 and partition = $2),
+          moved as (
+            insert into place as p (stage, partition, next)
+            select $1, $2::integer, $4::bigint where $3::bigint = 0 or exists (select from there)
+            on conflict (stage, partition) do update set next = excluded.next where p.next = $3::bigint
+            returning next)
+          select next from moved union all select next from there where not exists (select from moved)`,
+        values: [stage, partition, from, next],
       });
+      return row?.next ?? 0;
     },
     async close() {
       await Promise.all([commits.end(), users.end(), scans.end()]);

@@ -48,7 +48,7 @@ type ApplyReply =
     ];
 type AppliedReply = Extract<ApplyReply, ['applied', ...unknown[]]>;
 
-type ReadReply = [string, ([string] | [] | null)[], string[], number[]] | null;
+type ReadReply = [string, string, ([string] | [] | null)[], string[], number[]] | null;
 type SalesReply = [string, string, ...([string, string] | null)[]] | null;
 
 export class RedisLedger implements StockLedger {
@@ -129,14 +129,17 @@ export class RedisLedger implements StockLedger {
     for (const { couponId, userId, offset } of queries) args.push(`${places.get(couponId)}`, userId, `${offset}`);
     const reply = await this.connection.script<ReadReply>('read', this.stateKey(partition), args);
     if (!reply) return queries.map(() => undefined);
-    const [next, coupons, holders, malformedPlaces] = reply;
+    const [next, clock, coupons, holders, malformedPlaces] = reply;
     const changes = coupons.map(coupon => coupon && (coupon[0] === undefined ? [] : parseChanges(coupon[0])));
     const malformed = new Set(malformedPlaces);
     return queries.map(({ couponId }, i) => {
       const changesHere = changes[(places.get(couponId) as number) - 1];
       if (!changesHere) return undefined;
       const holder = holders[i] ? parseHolder(holders[i]) : undefined;
-      return { next: Number(next), holder, changes: changesHere, malformed: malformed.has(i + 1) };
+      return {
+        ...{ next: Number(next), clock: Number(clock), holder, changes: changesHere },
+        malformed: malformed.has(i + 1),
+      };
     });
   }
 

@@ -50,7 +50,8 @@ const asideFrom = `set_aside a WHERE a.log = '${requestLog}' AND a.slot IS NOT N
     WHERE u.user_id = a.user_id AND u.coupon_id = a.coupon_id AND c.partition = a.partition
       AND u.offset < ?)`;
 
-function takeSnapshot(database: Database, partition: number): Snapshot {
+/** Its holders are read when they are iterated: in the same transaction, or they are of another moment. */
+export function takeSnapshot(database: Database, partition: number): Snapshot {
   const prepare = preparer(database);
   const at = prepare(`SELECT ${checkpointColumns} FROM checkpoint WHERE partition = ?`);
   const { changeNext: _, changeHash: __, ...frontier } = checkpointOf(at.get(partition) as CheckpointCells | undefined);

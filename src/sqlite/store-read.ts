@@ -126,7 +126,7 @@ export class SqliteReader implements CouponReader {
   }
 
   async place(stage: string, partition: number): Promise<number> {
-    return this.database.read(() => (this.sql.place.get(stage, partition) as [number] | undefined)?.[0] ?? 0);
+    return this.database.read(() => this.placeNow(stage, partition));
   }
 
   protected couponNow(couponId: CouponId): CouponRow | undefined {
@@ -136,6 +136,10 @@ export class SqliteReader implements CouponReader {
 
   protected checkpointNow(partition: number): Checkpoint {
     return checkpointOf(this.sql.checkpoint.get(partition) as unknown as CheckpointCells | undefined);
+  }
+
+  protected placeNow(stage: string, partition: number): number {
+    return (this.sql.place.get(stage, partition) as [number] | undefined)?.[0] ?? 0;
   }
 
   protected userCouponNow(couponId: CouponId, slot: number): UserCouponRow | undefined {

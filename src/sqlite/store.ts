@@ -95,8 +95,13 @@ export class SqliteStore extends SqliteReader implements CouponStore {
     });
   }
 
-  async savePlace(stage: string, partition: number, next: number): Promise<void> {
-    this.database.write(() => this.put.place.run(stage, partition, next));
+  async savePlace(stage: string, partition: number, from: number, next: number): Promise<number> {
+    return this.database.write(() => {
+      const there = this.placeNow(stage, partition);
+      if (there !== from) return there;
+      this.put.place.run(stage, partition, next);
+      return next;
+    });
   }
 
   /** The connection is the caller's to close. */

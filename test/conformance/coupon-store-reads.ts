@@ -19,12 +19,23 @@ export function couponStoreReads(made: () => CouponStoreUnderTest): void {
   it('keeps the places of stages, by stage and partition', async () => {
     const { partition } = new Road(store());
     assert.equal(await store().place('mail', partition), 0);
-    await store().savePlace('mail', partition, 5);
-    await store().savePlace('mail', partition, 2 ** 40);
-    await store().savePlace('sums', partition, 1);
+    assert.equal(await store().savePlace('mail', partition, 0, 5), 5);
+    assert.equal(await store().savePlace('mail', partition, 5, 2 ** 40), 2 ** 40);
+    assert.equal(await store().savePlace('sums', partition, 0, 1), 1);
     assert.equal(await store().place('mail', partition), 2 ** 40);
     assert.equal(await store().place('sums', partition), 1);
     assert.equal(await store().place('mail', partition + 1_000_000), 0);
+  });
+
+  it('moves a place only from where it is, and answers where that is', async () => {
+    const { partition } = new Road(store());
+    assert.equal(await store().savePlace('mail', partition, 3, 5), 0, 'there is none: it is 0');
+    assert.equal(await store().place('mail', partition), 0);
+    await store().savePlace('mail', partition, 0, 4);
+    assert.equal(await store().savePlace('mail', partition, 0, 9), 4);
+    assert.equal(await store().savePlace('mail', partition, 5, 9), 4);
+    assert.equal(await store().place('mail', partition), 4);
+    assert.equal(await store().savePlace('mail', partition, 4, 2), 2, 'back too, if that is where it was');
   });
 }
 

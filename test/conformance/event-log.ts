@@ -14,10 +14,18 @@ export interface EventLogUnderTest {
   close(): Promise<void>;
 }
 
+/** Parts that a log may not owe; the value is why, and stands beside the test that is left out. */
+export type NotOwed = Partial<Record<'reads again' | 'several readers' | 'alarm when cut', string>>;
+
 /** Upper bound of everything that is waited for; nothing waits this long when all is well. */
 const patienceMs = 20_000;
 
-export function eventLogConformance(name: string, make: () => Promise<EventLogUnderTest>): void {
+export function eventLogConformance(name: string, make: () => Promise<EventLogUnderTest>, notOwed: NotOwed = {}): void {
+  /** Options of a test of this part: node prints the reason. */
+  const owes = (part: keyof NotOwed) => {
+    const why = notOwed[part];
+    return { skip: why === undefined ? false : `${name} does not owe "${part}": ${why}` };
+  };
   describe(`${name} as EventLog`, () => {
     let made: EventLogUnderTest;
     let log: EventLog;
@@ -64,7 +72,7 @@ export function eventLogConformance(name: string, make: () => Promise<EventLogUn
       assert.ok(entry && entry.at > earliest && entry.at < Date.now() + 60_000, `at ${entry?.at}`);
     });
 
-    it('reads from any place', async () => {
+    it('reads from any place', owes('reads again'), async () => {
       const base = await append(log, ['0', '1', '2', '3', '4']);
       for (const skip of [0, 1, 4, 2, 3]) {
         const { entries, next } = await readAll(log, requestLog, 0, base + skip);
@@ -137,7 +145,7 @@ export function eventLogConformance(name: string, make: () => Promise<EventLogUn
       assert.deepEqual(entries, []);
     });
 
-    it('raises an alarm for a read beyond the end', async () => {
+    it('raises an alarm for a read beyond the end', owes('alarm when cut'), async () => {
       const end = await log.end(requestLog, 1);
       await assert.rejects(log.read(requestLog, 1, end + 1, 10, 1_000), Alarm);
       assert.deepEqual((await log.read(requestLog, 1, end, 10, 0)).entries, [], 'and goes on working');
@@ -166,7 +174,7 @@ export function eventLogConformance(name: string, make: () => Promise<EventLogUn
       }
     });
 
-    it('lets two readers stand at different places of a partition', async () => {
+    it('lets two readers stand at different places of a partition', owes('several readers'), async () => {
       const base = await append(log, numbered(300));
       const end = base + 300;
       const readers = [base, base + 150, base + 299].map(async (from, i) => {
@@ -184,7 +192,7 @@ export function eventLogConformance(name: string, make: () => Promise<EventLogUn
       assert.deepEqual(c, ['299']);
     });
 
-    it('wakes every reader that waits at the end', async () => {
+    it('wakes every reader that waits at the end', owes('several readers'), async () => {
       const end = await log.end(requestLog, 0);
       const waiting = [1, 2, 3].map(() => log.read(requestLog, 0, end, 10, patienceMs));
       await wait(50);
@@ -259,7 +267,7 @@ export function eventLogConformance(name: string, make: () => Promise<EventLogUn
       }
     });
 
-    it('holds the same entries, under the same identity, after it was opened again', async t => {
+    it('holds the same entries, under the same identity, after it was opened again', owes('reads again'), async t => {
       if (!made.reopen) return t.skip('this log does not outlive its process');
       const { identity } = log;
       const [ends, { entries }] = await Promise.all([endsOf(log), readAll(log, requestLog, 0, 0)]);

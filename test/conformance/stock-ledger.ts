@@ -98,9 +98,9 @@ function rebuilds({ bench, ledger, nextPartition, rebuilt, apply, present }: Led
     ];
     const changes = [change(sale(0, 3, 'open'))];
     assert.deepEqual(await ledger().read(partition, queries), [
-      { next: 10, holder: holder(2, 6), changes, malformed: false },
-      { next: 10, holder: undefined, changes, malformed: true },
-      { next: 10, holder: undefined, changes: [change(sale(1, 5, 'open'))], malformed: false },
+      { next: 10, clock: 1_009, holder: holder(2, 6), changes, malformed: false },
+      { next: 10, clock: 1_009, holder: undefined, changes, malformed: true },
+      { next: 10, clock: 1_009, holder: undefined, changes: [change(sale(1, 5, 'open'))], malformed: false },
     ]);
   });
 
@@ -219,6 +219,7 @@ function reads({ ledger, nextPartition, rebuilt, apply, present }: LedgerCalls):
       const isHolder = i % 2 === 1 && i < 250;
       assert.deepEqual(view, {
         next: 251,
+        clock: 1_250,
         holder: isHolder ? holder(i + 1, i + 1) : undefined,
         changes: i % 2 ? [change(sale(0, 300, 'open'))] : [],
         malformed: false,

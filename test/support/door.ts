@@ -38,7 +38,9 @@ export function setUp() {
   const log = new LogDouble(host, 2);
   const state = {
     coupons: new Map([['a', rowOf('a')]]),
-    view: { next: 0, holder: undefined, changes: [phase('open')], malformed: false } as LedgerView | undefined,
+    view: { next: 0, clock: 0, holder: undefined, changes: [phase('open')], malformed: false } as
+      | LedgerView
+      | undefined,
     board: { changeNext: 0, committedNext: 100, setAside: new Set<number>() } as BoardView | undefined,
     sales: new Map<string, SaleView>(),
   };

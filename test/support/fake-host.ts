@@ -1,5 +1,5 @@
 /** Time and chance of a test: a clock that only the test moves, waits that end at once and are noted, seeded bytes. */
-import type { Host } from '../../src/host.ts';
+import { type Host, timers } from '../../src/host.ts';
 
 export interface FakeHost extends Host {
   /** The clock. A wait moves it on. */
@@ -19,9 +19,12 @@ export function fakeHost(seed = 1): FakeHost {
     return state & 0xff;
   };
   const host: FakeHost = {
+    // A test that minds them mocks node's.
+    ...timers,
     time: 1_700_000_000_000,
     waits: [],
     now: () => host.time,
+    elapsed: () => host.time,
     randomBytes: n => Buffer.from(Array.from({ length: n }, byte)),
     async delay(ms, signal) {
       if (signal?.aborted) return;

@@ -19,6 +19,8 @@ export class LogDouble implements EventLog {
   /** Held back until the test lets go. */
   gate: Promise<unknown> | undefined;
   isReachable = true;
+  /** Set: it says of itself that it is a queue, though it keeps what was read. */
+  unhandled?: NonNullable<EventLog['unhandled']>;
   reads = 0;
   /** A read gives no more than this, whatever it was asked for. */
   readMax = Number.POSITIVE_INFINITY;

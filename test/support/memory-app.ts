@@ -10,7 +10,7 @@ import type { CouponId } from '../../src/coupon.ts';
 import { changeLog, requestLog } from '../../src/entry.ts';
 import { createHost, type Host } from '../../src/host.ts';
 import { createMetrics, type Prometheus } from '../../src/http/prometheus.ts';
-import { createHttp, type Http, type HttpSettings } from '../../src/http/server.ts';
+import { type Bounds, createHttp, type Http, type HttpSettings } from '../../src/http/server.ts';
 import { Hub } from '../../src/hub.ts';
 import { FrontDoor } from '../../src/issue.ts';
 import { MemoryBoard } from '../../src/memory/board.ts';
@@ -51,6 +51,7 @@ export interface MemoryApp {
 export interface MemoryAppOptions {
   settings?: Partial<HttpSettings>;
   secret?: string;
+  bounds?: Partial<Bounds>;
   /** Puts something else in the place of a part that the HTTP side and the front door use. */
   tamper?: Partial<{
     log(log: EventLog): EventLog;
@@ -62,7 +63,7 @@ export interface MemoryAppOptions {
 }
 
 export async function startMemoryApp(options: MemoryAppOptions = {}): Promise<MemoryApp> {
-  const { settings = {}, secret = 'the secret of the tests', tamper = {}, hostOf = h => h } = options;
+  const { settings = {}, bounds = {}, secret = 'the secret of the tests', tamper = {}, hostOf = h => h } = options;
   const folder = mkdtempSync(join(tmpdir(), 'dibs-http-'));
   const host = hostOf(createHost());
   const database = openDatabase(join(folder, 'dibs.db'));
@@ -95,7 +96,7 @@ export async function startMemoryApp(options: MemoryAppOptions = {}): Promise<Me
   await hub.start();
   const lags = () => [...running.values()].flatMap(stage => stage.lag());
   const http = await createHttp({
-    ...{ door, status, hub, sealer, operator, store, host, metrics, say, lags },
+    ...{ door, status, hub, sealer, operator, store, host, metrics, say, lags, bounds },
     partitions: log.partitions,
     settings: { host: '127.0.0.1', port: 0, auth: { kind: 'none' }, ...settings },
     ready: options.ready ?? (() => ({ ok: true })),

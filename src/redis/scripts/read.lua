@@ -2,7 +2,7 @@
 -- KEYS[1]  PREFIX:{PARTITION}:state; holders as in apply.lua
 -- ARGV[1]  n, the number of coupons; ARGV[2 .. 1 + n] their ids
 -- then three for each query: place 1..n of its coupon, userId, offset
--- Returns false when missing, else {next, coupons, holders, malformed}
+-- Returns false when missing, else {next, clock, coupons, holders, malformed}
 --   coupons    one each: {changes} | {} without state | false when damaged
 --   holders    one a query: the holder's text or ''
 --   malformed  places 1.. of the queries whose offset holds an entry that could not be read
@@ -24,7 +24,7 @@ local function hmget(key, fields)
   return values
 end
 
-local head = redis.call('HMGET', stateKey, 'next', 'build', 'malformed')
+local head = redis.call('HMGET', stateKey, 'next', 'build', 'malformed', 'clock')
 if not head[1] then return false end
 local holdersPrefix = string.sub(stateKey, 1, -6) .. 'holders:' .. head[2] .. ':'
 
@@ -74,4 +74,4 @@ if head[3] ~= '0' then
     if found[q] then malformed[#malformed + 1] = q end
   end
 end
-return {head[1], coupons, holders, malformed}
+return {head[1], head[4], coupons, holders, malformed}

@@ -1,0 +1,213 @@
+import type { Mutant } from './mutant.ts';
+
+/** Mistakes of what people are told: at the door, on the way, at the end, and the operator. */
+export const doorMutants: readonly Mutant[] = [
+  {
+    name: 'whatever an append threw, it was not accepted',
+    file: 'issue.ts',
+    find: 'error instanceof NotAccepted ? notAccepted : outcomeUnknown',
+    replace: 'notAccepted',
+  },
+  {
+    name: 'a silent log is a refusal',
+    file: 'issue.ts',
+    find: 'for (const outgoing of batch) outgoing.failed(outcomeUnknown);',
+    replace: 'for (const outgoing of batch) outgoing.failed(notAccepted);',
+  },
+  {
+    name: 'all of a batch get the first place',
+    file: 'issue.ts',
+    find: '.appended(base + i);',
+    replace: '.appended(base);',
+  },
+  {
+    name: 'accepted before the log has acknowledged',
+    file: 'issue.ts',
+    find: '      const base = await log.append(\n',
+    replace:
+      '      const guess = await log.end(requestLog, this.partition);\n      batch.forEach((o, i) => o.appended(guess + i));\n      const base = await log.append(\n',
+  },
+  {
+    name: 'several appends are out where the log does not keep their order',
+    file: 'issue.ts',
+    find: '(this.tools.log.appendsMax ?? 1)',
+    replace: '(this.tools.log.appendsMax ?? 8)',
+  },
+  {
+    name: 'a duplicate is refused before its row is committed',
+    file: 'issue.ts',
+    find: '      if (!committed) return undefined;\n',
+    replace: '',
+  },
+  {
+    name: 'a winner that is set aside is refused as a duplicate',
+    file: 'issue.ts',
+    find: ' && !board.setAside.has(holder.offset);',
+    replace: ';',
+  },
+  {
+    name: 'a retry with the key that won is a duplicate',
+    file: 'issue.ts',
+    find: 'if (holder.key !== key) return',
+    replace: 'if (holder.slot > 0) return',
+  },
+  {
+    name: 'the latch answers requests with a key too',
+    file: 'issue.ts',
+    find: '    if (key === undefined) {\n      const shut = this.latch.shut(coupon.couponId);\n      if (shut) return inactive[shut];\n',
+    replace:
+      '    const shut = this.latch.shut(coupon.couponId);\n    if (shut) return inactive[shut];\n    if (key === undefined) {\n',
+  },
+  {
+    name: "the log's clock is taken to stand still",
+    file: 'log-clock.ts',
+    find: 'time - (known.most.clock + ageMs)',
+    replace: 'time - known.most.clock',
+  },
+  {
+    name: "the door closes by the host's clock",
+    file: 'issue.ts',
+    find: 'clock >= closesAt',
+    replace: 'this.tools.host.now() >= closesAt',
+  },
+  {
+    name: 'the phase of the coupon as it was once is refused by',
+    file: 'issue.ts',
+    find: 'const phase = changes.at(-1)?.phase;',
+    replace: "const phase = changes.find(change => change.phase === 'sold_out')?.phase;",
+  },
+  {
+    name: 'a latch without a lease',
+    file: 'latch.ts',
+    find: '    if (lease.until <= now) return undefined;\n',
+    replace: '',
+  },
+  {
+    name: 'a lease counts from the answer, not from the question',
+    file: 'latch.ts',
+    find: 'until: sentAt + latchMsMax',
+    replace: 'until: host.now() + 4 * latchMsMax',
+  },
+  {
+    name: 'issued before the commit',
+    file: 'outcome.ts',
+    find: 'const committed = holder.offset < view.committedNext;',
+    replace: 'const committed = view.committedNext >= 0;',
+  },
+  {
+    name: 'a retry with the key that won is told that it is a duplicate',
+    file: 'outcome.ts',
+    find: 'holder.offset === offset || holder.key === key',
+    replace: 'holder.offset === offset',
+  },
+  {
+    name: 'whoever holds it, it is mine',
+    file: 'outcome.ts',
+    find: 'holder.offset === offset || holder.key === key',
+    replace: 'holder.slot > 0',
+  },
+  {
+    name: 'set aside is told as issued',
+    file: 'outcome.ts',
+    find: 'if (committed && !view.holderSetAside) {',
+    replace: 'if (committed) {',
+  },
+  {
+    name: 'what is not decided is told',
+    file: 'outcome.ts',
+    find: 'if (!view || offset >= view.next)',
+    replace: 'if (!view)',
+  },
+  {
+    name: 'a later win answers an earlier loss',
+    file: 'outcome.ts',
+    find: 'if (holder && holder.offset <= offset) {',
+    replace: 'if (holder) {',
+  },
+  {
+    name: 'the reason is that of now, not of its place',
+    file: 'outcome.ts',
+    find: 'const phase = phaseOf(view.changes, offset);',
+    replace: 'const phase = view.changes.at(-1)?.phase;',
+  },
+  {
+    name: 'a board that is away has everything committed',
+    file: 'status.ts',
+    find: 'const board = await tools.board.read(partition, holders);',
+    replace:
+      'const board = (await tools.board.read(partition, holders)) ?? { committedNext: 1e9, setAside: new Set<number>() };',
+  },
+  {
+    name: 'hints are all that is heard: the frontiers are not read',
+    file: 'hub.ts',
+    find: '    if (now - this.frontierReadAt < frontierMs) return;\n',
+    replace: '    if (now > 0) return;\n',
+  },
+  {
+    name: 'a stream goes back',
+    file: 'hub.ts',
+    find: 'if (watcher.gone || rank(status) < rank(watcher.status)) return;\n    const news = rank(status) > rank(watcher.status);',
+    replace: 'if (watcher.gone) return;\n    const news = rank(status) !== rank(watcher.status);',
+  },
+  {
+    name: 'ahead is what the last reading says',
+    file: 'hub.ts',
+    find: 'if (ahead !== undefined) watcher.ahead = Math.min(ahead, watcher.ahead ?? ahead);',
+    replace:
+      'if (ahead !== undefined && ahead !== watcher.ahead) {\n      watcher.ahead = ahead;\n      this.progress(watcher);\n    }',
+  },
+  {
+    name: 'the outcome is told, and told again',
+    file: 'hub.ts',
+    find: '      this.leave(watcher);\n      watcher.tell(status, undefined);',
+    replace: '      watcher.tell(status, undefined);',
+  },
+  {
+    name: 'a restock is answered before every latch has ended',
+    file: 'operator.ts',
+    find: '    await host.delay(latchMsMax);\n',
+    replace: '',
+  },
+  {
+    name: 'a restock is answered before it is decided',
+    file: 'operator.ts',
+    find: 'if (sale && sale.next > offset) return sale;',
+    replace: 'if (sale) return sale;',
+  },
+  {
+    name: "the operator's key is not used",
+    file: 'operator.ts',
+    find: 'idempotencyKey === undefined ? randomKey(host)',
+    replace: 'idempotencyKey !== null ? randomKey(host)',
+  },
+  {
+    name: 'a coupon is created whatever the log says',
+    file: 'operator.ts',
+    find: "      if (typeof appended !== 'number') return notDone(appended);\n",
+    replace: '',
+  },
+  {
+    name: 'a close before the opening is done',
+    file: 'operator.ts',
+    find: 'if (!sale || isBeforeOpening(offset, sale)) return',
+    replace: 'if (!sale) return',
+  },
+  {
+    name: 'a redrive leaves one behind',
+    file: 'operator.ts',
+    find: 'all.filter(isRedrivable).slice(0, redriveMax)',
+    replace: 'all.filter(isRedrivable).slice(1, redriveMax)',
+  },
+  {
+    name: 'a task id forgets its partition',
+    file: 'task.ts',
+    find: 'return { couponId, userId, partition, offset, key };',
+    replace: 'return { couponId, userId, partition: 0, offset, key };',
+  },
+  {
+    name: 'an entry with a bad user is good',
+    file: 'entry.ts',
+    find: "return !isUserId(raw.userId) ? 'bad userId' : !isRequestKey(raw.key)",
+    replace: 'return !isRequestKey(raw.key)',
+  },
+];

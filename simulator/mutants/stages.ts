@@ -1,0 +1,171 @@
+import type { Mutant } from './mutant.ts';
+
+/** Mistakes of the stages and of the loop that runs them. */
+export const stageMutants: readonly Mutant[] = [
+  {
+    name: 'told before the append is acknowledged',
+    file: 'reserve.ts',
+    find: '  await appendInParts(log, changeLog, partition, values, keys);\n',
+    replace:
+      '  if (frontier) await ledger.told(partition, tenure.build, tenure.markFrom, next);\n  await appendInParts(log, changeLog, partition, values, keys);\n',
+  },
+  {
+    name: 'a new owner begins at next, not at told',
+    file: 'reserve.ts',
+    find: 'return Math.min(place.told, place.next);',
+    replace: 'return place.next;',
+  },
+  {
+    name: 'a new owner marks from next: a hole',
+    file: 'reserve.ts',
+    find: 'markFrom: place.told, touched',
+    replace: 'markFrom: place.next, touched',
+  },
+  {
+    name: 'a mark forgets what earlier batches touched',
+    file: 'reserve.ts',
+    find: 'alsoCount: [...tenure.touched],',
+    replace: 'alsoCount: [],',
+  },
+  {
+    name: 'the mark stands before its changes',
+    file: 'reserve.ts',
+    find: "    values.push(encodeChange({ type: 'mark'",
+    replace: "    values.unshift(encodeChange({ type: 'mark'",
+  },
+  {
+    name: 'the mark hashes the first entry, not the last',
+    file: 'reserve.ts',
+    find: 'hash: entryHash(last),',
+    replace: 'hash: entryHash(batch.entries[0] as LogEntry),',
+  },
+  {
+    name: 'what is malformed is not told',
+    file: 'reserve.ts',
+    find: 'const refused = refusedOf(batch.entries, entries);',
+    replace: 'const refused = refusedOf(batch.entries, []);',
+  },
+  {
+    name: 'no copy of a malformed entry',
+    file: 'reserve.ts',
+    find: '  if (refused.length > 0) {',
+    replace: '  if (refused.length > 1_000) {',
+  },
+  {
+    name: 'a lost ledger is noticed only by the next request',
+    file: 'reserve.ts',
+    find: "      if (place.kind === 'missing') return again(partition, undefined);\n      const moved",
+    replace: "      if (place.kind === 'missing') return done;\n      const moved",
+  },
+  {
+    name: 'a ledger that went back is noticed only by the next request',
+    file: 'reserve.ts',
+    find: 'return moved ? anew(partition) : done;',
+    replace: 'return done;',
+  },
+  {
+    name: 'the checkpoint moves by winners, not by marks',
+    file: 'persist.ts',
+    find: '      plan.won.push(change);\n',
+    replace:
+      '      plan.won.push(change);\n      plan.checkpoint.next = Math.max(plan.checkpoint.next, change.offset + 1);\n',
+  },
+  {
+    name: 'an earlier mark takes the checkpoint back',
+    file: 'persist.ts',
+    find: '      if (change.next < plan.checkpoint.next) return;\n',
+    replace: '',
+  },
+  {
+    name: 'the board is written before the commit',
+    file: 'persist.ts',
+    find: '      const committed = await tools.store.commit(partition, plan);\n',
+    replace:
+      '      await show(partition, plan.checkpoint, [], []);\n      const committed = await tools.store.commit(partition, plan);\n',
+  },
+  {
+    name: 'a board is restored without what is set aside',
+    file: 'persist.ts',
+    find: 'const setAside = await winnersSetAside(partition, tools.store);',
+    replace: 'const setAside: number[] = [];',
+  },
+  {
+    name: 'refused winners are not shown as set aside',
+    file: 'persist.ts',
+    find: '        committed.refused.map(r => r.offset),\n',
+    replace: '        [],\n',
+  },
+  {
+    name: 'redriven winners stay shown as set aside',
+    file: 'persist.ts',
+    find: '        committed.restored,\n',
+    replace: '        [],\n',
+  },
+  {
+    name: 'an unreadable change is dropped',
+    file: 'persist.ts',
+    find: '      plan.setAside.push(aside);\n',
+    replace: '',
+  },
+  {
+    name: 'no copy of an unreadable change',
+    file: 'persist.ts',
+    find: '    if (unreadable.length > 0) await copyToDeadLetters',
+    replace: '    if (unreadable.length > 1_000) await copyToDeadLetters',
+  },
+  {
+    name: 'the checkpoint keeps an older change hash',
+    file: 'persist.ts',
+    find: '    plan.checkpoint.changeHash = entryHash(last);\n',
+    replace: '',
+  },
+  {
+    name: 'sale changes are not stored',
+    file: 'persist.ts',
+    find: '      plan.sales.push(change);\n',
+    replace: '',
+  },
+  {
+    name: 'totals are not stored',
+    file: 'persist.ts',
+    find: '      Object.assign(plan.counts, counts);\n',
+    replace: '',
+  },
+  {
+    name: 'a store that went back is noticed only by the next change',
+    file: 'persist.ts',
+    find: '      const { changeNext } = await tools.store.checkpoint(partition);\n',
+    replace: '      const changeNext = checkpoints.get(partition)?.changeNext;\n',
+  },
+  {
+    name: 'go back is not obeyed',
+    file: 'stage.ts',
+    find: '        this.place = verdict.to;\n',
+    replace: '        this.place = next;\n',
+  },
+  {
+    name: "a stage's place is noted before its work",
+    file: 'stage.ts',
+    find: '      await handle(batch);\n      return unlessElsewhere(await store.savePlace(name, batch.partition, batch.from, batch.next), batch.next);',
+    replace:
+      '      const place = await store.savePlace(name, batch.partition, batch.from, batch.next);\n      await handle(batch);\n      return unlessElsewhere(place, batch.next);',
+  },
+  {
+    name: 'a place that went back is not minded',
+    file: 'stage.ts',
+    find: '    place === next ? done',
+    replace: '    place >= 0 ? done',
+  },
+  {
+    name: 'statistics keep the last mark, not the greatest',
+    file: 'stats.ts',
+    find: 'update.counts = greatest(update.counts, counts);',
+    replace: 'update.counts = counts;',
+  },
+  {
+    name: 'statistics keep the last win, not the first',
+    file: 'stats.ts',
+    find: 'update.firstWonAt = Math.min(update.firstWonAt ?? change.at, change.at);',
+    replace: 'update.firstWonAt = change.at;',
+  },
+];

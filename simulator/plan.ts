@@ -1,0 +1,299 @@
+/** What a seed stands for: the cluster, the crowd, the operator and the faults, as data that can be made smaller. */
+import { Random } from './random.ts';
+
+export const roles = ['api', 'reserve', 'persist', 'stats'] as const;
+export type Role = (typeof roles)[number];
+export type Server = 'log' | 'ledger' | 'store' | 'board';
+export const servers: readonly Server[] = ['log', 'ledger', 'store', 'board'];
+
+export interface InstancePlan {
+  name: string;
+  roles: Role[];
+  /** ms that its clock is ahead. */
+  skewMs: number;
+  /** Part of the batches of the plan that its stages take: where a batch ends differs from owner to owner. */
+  batchPart: number;
+}
+
+export interface CouponPlan {
+  couponId: string;
+  stock: number;
+  /** ms of the run, or never. */
+  opensAt: number | null;
+  closesAt: number | null;
+}
+
+/** One person's press of the button, and how it is followed. */
+export interface ClientPlan {
+  id: number;
+  at: number;
+  userId: string;
+  couponId: string;
+  /** The Idempotency-Key, if one is sent. */
+  key: string | null;
+  instance: number;
+  follow: 'stream' | 'poll';
+  /** The first answer is lost on the way. */
+  losesAnswer: boolean;
+  /** ms after which a stream is cut and made anew elsewhere; 0 for never. */
+  cutsAfterMs: number;
+  /** Presses once more, at another instance, this long after its outcome; 0 for no. */
+  againAfterMs: number;
+}
+
+export interface OperationPlan {
+  id: number;
+  at: number;
+  kind: 'create' | 'add' | 'close' | 'redrive';
+  couponId: string;
+  add: number;
+  instance: number;
+}
+
+export type FaultKind =
+  | 'kill'
+  | 'stop'
+  | 'pause'
+  | 'cut'
+  | 'server_down'
+  | 'ledger_emptied'
+  | 'ledger_back'
+  | 'holder_lost'
+  | 'board_emptied'
+  | 'board_back'
+  | 'redis_back'
+  | 'store_back'
+  | 'moved'
+  | 'user_barred'
+  | 'bad_request'
+  | 'bad_change'
+  | 'change_repeated'
+  | 'broker_clock'
+  | 'hints_broken';
+export const faultKinds: readonly FaultKind[] = [
+  ...(['kill', 'stop', 'pause', 'cut', 'server_down', 'ledger_emptied', 'ledger_back', 'holder_lost'] as const),
+  ...(['board_emptied', 'board_back', 'redis_back', 'store_back', 'moved', 'user_barred', 'bad_request'] as const),
+  ...(['bad_change', 'change_repeated', 'broker_clock', 'hints_broken'] as const),
+];
+
+export interface FaultPlan {
+  id: number;
+  at: number;
+  kind: FaultKind;
+  instance: number;
+  /** How long it lasts, or how far back it goes. */
+  ms: number;
+  server: Server;
+  partition: number;
+  /** Whatever else the kind leaves to chance. */
+  word: number;
+}
+
+/** Chances of one call of a port. */
+export interface Rates {
+  /** Fails, and nothing happened. */
+  before: number;
+  /** Fails, and it happened. */
+  after: number;
+  /** Fails, and it happens later. */
+  late: number;
+  /** The process ends just before, or just after it happened. */
+  killBefore: number;
+  killAfter: number;
+  /** Of an append: it happens twice. */
+  twice: number;
+  /** Of a read: a broker that does not know the newest yet. */
+  stale: number;
+  /** It takes `slowMs`. */
+  slow: number;
+  hintLost: number;
+}
+
+export interface Plan {
+  seed: number;
+  partitions: number;
+  instances: InstancePlan[];
+  /** Most that a stage handles, and that a read gives, at once. */
+  batchMax: { reserve: number; persist: number; stats: number; read: number };
+  callMsMax: number;
+  slowMs: number;
+  coupons: CouponPlan[];
+  clients: ClientPlan[];
+  operations: OperationPlan[];
+  faults: FaultPlan[];
+  rates: Rates;
+  /** From here on everything works. */
+  calmAt: number;
+  /** Faults of calls that are left out, by name: a smaller run of the same seed. */
+  spared: string[];
+}
+
+/** What a seed may be about; a third of them are about everything at once. */
+const focuses = {
+  aside: ['user_barred', 'user_barred', 'ledger_emptied', 'board_emptied', 'redis_back', 'kill'],
+  loss: [
+    'ledger_emptied',
+    'ledger_back',
+    'ledger_back',
+    'ledger_back',
+    'redis_back',
+    'holder_lost',
+    'store_back',
+    'store_back',
+  ],
+  bad: ['bad_request', 'bad_request', 'bad_change', 'ledger_emptied', 'broker_clock', 'moved'],
+  latch: ['cut', 'cut', 'cut', 'server_down', 'hints_broken'],
+  owners: ['kill', 'kill', 'moved', 'moved', 'pause', 'cut', 'change_repeated', 'change_repeated'],
+} as const satisfies Record<string, readonly FaultKind[]>;
+type Focus = keyof typeof focuses | undefined;
+
+export function planOf(seed: number): Plan {
+  const random = new Random(seed);
+  const { int, chance, pick } = bound(random);
+  const focus: Focus = pick(['aside', 'loss', 'bad', 'latch', 'owners', undefined, undefined] as const);
+  const spanMs = focus === 'latch' ? 4_000 : pick([200, 300, 1_000, 2_500, 4_000]);
+  const partitions = focus === 'owners' ? 1 : int(1, 2);
+  const instances = instancesOf(random);
+  const coupons = couponsOf(random, spanMs, focus);
+  const intensity = pick([0, 1, 1, 2, 3]);
+  const bursts = Array.from({ length: int(1, 4) }, () => int(0, spanMs));
+  const calmAt = spanMs + 150 + (intensity === 0 ? 0 : pick([0, 300, 1_500]));
+  const rate = (most: number) => (intensity > 0 && chance(0.4) ? random.part() * most * intensity : 0);
+  return {
+    ...{ seed, partitions, instances, coupons, spared: [] },
+    faults: faultsOf(random, focus, intensity, calmAt, partitions, bursts),
+    batchMax: {
+      ...{ reserve: pick([1, 2, 3, 5, 500]), persist: pick([1, 2, 4, 7, 1_000]), stats: pick([1, 5, 2_000]) },
+      read: pick([2, 3, 1_000, 1_000]),
+    },
+    callMsMax: pick([0, 2, 10, 40]),
+    slowMs: pick([200, 700, 1_500, 4_000]),
+    clients: clientsOf(random, coupons, spanMs, bursts, focus),
+    operations: operationsOf(random, coupons, spanMs, focus),
+    rates: {
+      ...{
+        before: rate(0.05),
+        after: rate(0.05),
+        late: rate(0.12),
+        killBefore: rate(0.008),
+        killAfter: focus === 'owners' ? 0.015 : rate(0.015),
+      },
+      ...{ twice: rate(0.08), stale: rate(0.1), slow: rate(0.05), hintLost: rate(0.3) },
+    },
+    calmAt,
+  };
+}
+
+function faultsOf(
+  random: Random,
+  focus: Focus,
+  intensity: number,
+  calmAt: number,
+  partitions: number,
+  bursts: readonly number[],
+): FaultPlan[] {
+  const { int, chance, pick } = bound(random);
+  if (intensity === 0) return [];
+  const some = chance(0.4) ? [pick(faultKinds)] : faultKinds.filter(() => chance(0.4));
+  const kinds: readonly FaultKind[] = focus ? focuses[focus] : some.length > 0 ? some : faultKinds;
+  return Array.from({ length: int(1, 5 * intensity) }, (_, id) => {
+    const kind = pick(kinds);
+    // A user that is to be refused is so from the beginning, mostly.
+    const early = kind === 'user_barred' && chance(0.7);
+    return {
+      ...{ id, kind, at: early ? 0 : chance(0.5) ? int(0, calmAt) : pick(bursts) + int(150, 220), instance: int(0, 9) },
+      ms: early ? calmAt : focus === 'latch' ? pick([1_200, 3_000]) : pick([5, 50, 300, 1_200, 3_000]),
+      server: focus === 'latch' ? ('ledger' as const) : pick(servers),
+      ...{ partition: int(0, partitions - 1), word: int(0, 99) },
+    };
+  });
+}
+
+const bound = (random: Random) => ({
+  int: random.int.bind(random),
+  chance: random.chance.bind(random),
+  pick: random.pick.bind(random) as Random['pick'],
+});
+
+function instancesOf(random: Random): InstancePlan[] {
+  const { int, chance } = bound(random);
+  const n = int(1, 4);
+  const all = chance(0.5);
+  const instances = Array.from({ length: n }, (_, i) => ({
+    name: `p${i}`,
+    roles: roles.filter(() => all || chance(0.6)),
+    skewMs: int(-900, 900),
+    batchPart: random.pick([1, 1, 0.5, 0.3]),
+  }));
+  // Each role has somebody.
+  for (const role of roles) {
+    if (!instances.some(instance => instance.roles.includes(role))) random.pick(instances).roles.push(role);
+  }
+  return instances;
+}
+
+function couponsOf(random: Random, spanMs: number, focus: Focus): CouponPlan[] {
+  const { int, chance, pick } = bound(random);
+  return Array.from({ length: pick(focus === 'owners' ? [2, 3] : [1, 1, 2, 3]) }, (_, i) => {
+    const opensAt = chance(0.15) ? int(0, spanMs + 2_500) : null;
+    const closesAt = chance(0.1) ? (opensAt ?? 0) + int(1, spanMs + 2_000) : null;
+    return {
+      couponId: `c${i}`,
+      stock: pick(focus === 'latch' ? [0, 1, 2] : [0, 1, 1, 2, 3, 3, 5, 8, 20]),
+      opensAt,
+      closesAt,
+    };
+  });
+}
+
+function clientsOf(
+  random: Random,
+  coupons: readonly CouponPlan[],
+  spanMs: number,
+  bursts: readonly number[],
+  focus: Focus,
+): ClientPlan[] {
+  const { int, chance, pick } = bound(random);
+  const users = pick([1, 3, 8, 20, 60]);
+  const keyed = pick(focus === 'latch' ? [0, 0.3] : [0, 0.3, 1]);
+  const follow = pick(['stream', 'poll', undefined] as const);
+  return Array.from({ length: pick(focus === 'latch' ? [20, 40] : [2, 5, 12, 25, 40]) }, (_, id) => {
+    // Now and then one presses for a coupon that never will be, or comes before it is there.
+    const afterMs = chance(0.1) ? 0 : 150;
+    const couponId = chance(0.02) ? 'nowhere' : pick(coupons).couponId;
+    const userId = `u${int(0, users - 1)}`;
+    return {
+      ...{
+        id,
+        at: afterMs + (chance(focus === 'latch' ? 0 : 0.6) ? pick(bursts) : int(0, spanMs)),
+        userId,
+        couponId,
+        instance: int(0, 9),
+      },
+      key: chance(keyed) ? pick(['a', 'a', `b${id}`]) : null,
+      follow: follow ?? pick(['stream', 'poll'] as const),
+      ...{ losesAnswer: chance(0.08), cutsAfterMs: chance(0.15) ? int(1, 2_000) : 0 },
+      againAfterMs: chance(0.1) ? int(1, 1_500) : 0,
+    };
+  });
+}
+
+function operationsOf(random: Random, coupons: readonly CouponPlan[], spanMs: number, focus: Focus): OperationPlan[] {
+  const { int, chance, pick } = bound(random);
+  const operations: Omit<OperationPlan, 'id'>[] = coupons.map(({ couponId }) => ({
+    ...{ at: chance(0.8) ? 0 : int(0, spanMs), kind: 'create' as const, couponId, add: 0, instance: int(0, 9) },
+  }));
+  for (const { couponId } of coupons) {
+    for (let n = pick(focus === 'latch' ? [1, 2, 3] : [0, 0, 0, 1, 1, 3]); n > 0; n--) {
+      const kind = pick(focus === 'latch' ? (['add'] as const) : (['add', 'add', 'add', 'close', 'redrive'] as const));
+      operations.push({
+        at: int(0, spanMs),
+        kind,
+        couponId,
+        add: pick(focus === 'latch' ? [1, 2, 5] : [1, 2, 5, 9_999_999]),
+        instance: int(0, 9),
+      });
+    }
+  }
+  return operations.map((operation, id) => ({ id, ...operation }));
+}

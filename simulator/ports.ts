@@ -1,0 +1,159 @@
+/** The four ports as one process has them: the shared servers behind the wire, each effect held against the truth. */
+
+import type { Ports } from '../src/app.ts';
+import { changeLog } from '../src/entry.ts';
+import type { CouponStore, EventLog, OutcomeBoard, StockLedger } from '../src/ports.ts';
+import type { Server } from './plan.ts';
+import type { Life } from './scheduler.ts';
+import type { World } from './world.ts';
+
+export function portsOf(world: World, life: Life): Ports {
+  return {
+    log: logOf(world, life),
+    ledger: ledgerOf(world, life),
+    store: storeOf(world, life),
+    board: boardOf(world, life),
+  };
+}
+
+function logOf({ wire, log, groups, plan }: World, life: Life): EventLog {
+  const call = <T>(
+    method: string,
+    effect: (fault: 'twice' | 'stale' | undefined) => Promise<T>,
+    may?: 'twice' | 'stale',
+  ) => wire.call({ life, server: 'log', method, effect, ...(may ? { may } : {}) });
+  return {
+    identity: log.identity,
+    partitions: log.partitions,
+    append: (name, partition, values) =>
+      call(
+        `append to ${name} ${partition}`,
+        async fault => {
+          const base = await log.append(name, partition, values);
+          if (fault === 'twice') await log.append(name, partition, values);
+          return base;
+        },
+        'twice',
+      ),
+    read: (name, partition, from, max, waitMs, signal) =>
+      call(
+        `read of ${name} ${partition}`,
+        async fault => {
+          if (fault === 'stale' && from < (await log.end(name, partition)))
+            return { entries: [], next: from, end: from };
+          return log.read(name, partition, from, Math.min(max, plan.batchMax.read), waitMs, signal);
+        },
+        'stale',
+      ),
+    end: (name, partition) => call(`end of ${name} ${partition}`, () => log.end(name, partition)),
+    assign: async (group, name, on) => groups.join(group, name, on, life),
+    async commit() {},
+    reachable: () => wire.reaches(life, 'log'),
+    async close() {},
+  };
+}
+
+function ledgerOf({ wire, ledger, checks }: World, life: Life): StockLedger {
+  const call = <T>(method: string, effect: () => Promise<T>) => wire.call({ life, server: 'ledger', method, effect });
+  return {
+    place: partition => call('place', () => ledger.place(partition)),
+    apply: (partition, build, batch) =>
+      call('apply', async () => {
+        const applied = await ledger.apply(partition, build, batch);
+        checks.applied(partition, batch, applied);
+        return applied;
+      }),
+    told: (partition, build, from, next) =>
+      call('told', async () => {
+        const told = await ledger.told(partition, build, from, next);
+        checks.told(partition, told);
+        return told;
+      }),
+    rebuild: (partition, identity, snapshot, replaces) =>
+      call('rebuild', async () => {
+        const place = await ledger.rebuild(partition, identity, snapshot, replaces);
+        checks.rebuilt(partition);
+        return place;
+      }),
+    read: (partition, queries) => call('read', () => ledger.read(partition, queries)),
+    sales: wanted => call('sales', () => ledger.sales(wanted)),
+    async close() {},
+  };
+}
+
+/** What a run does not need of a store is not there. */
+function storeOf({ wire, log, store, checks, facts }: World, life: Life): CouponStore {
+  const call = <T>(method: string, effect: () => Promise<T>) => wire.call({ life, server: 'store', method, effect });
+  const used: Partial<CouponStore> = {
+    claim: identity => call('claim', () => store.claim(identity)),
+    createCoupon: row =>
+      call('createCoupon', async () => {
+        const created = await store.createCoupon(row);
+        checks.couponCreated(row.couponId);
+        return created;
+      }),
+    coupons: ids => call('coupons', () => store.coupons(ids)),
+    listCoupons: limit => call('listCoupons', () => store.listCoupons(limit)),
+    checkpoint: partition => call('checkpoint', () => store.checkpoint(partition)),
+    commit: (partition, batch) =>
+      call('commit', async () => {
+        const committed = await store.commit(partition, batch);
+        await checks.committed(partition, committed);
+        return committed;
+      }),
+    read: (partition, queries) => call('read', () => store.read(partition, queries)),
+    setAside: filter => call('setAside', () => store.setAside(filter)),
+    place: (stage, partition) => call('place', () => store.place(stage, partition)),
+    savePlace: (stage, partition, from, next) =>
+      call('savePlace', async () => {
+        facts.counting.delete(`${life.name} ${partition}`);
+        const place = await store.savePlace(stage, partition, from, next);
+        if (place === next) await checks.counted(partition, log.of(changeLog, partition).slice(from, next));
+        return place;
+      }),
+    saveStats: updates =>
+      call('saveStats', () => {
+        for (const { couponId } of updates) facts.counting.add(`${life.name} ${facts.partitionOf(couponId)}`);
+        return store.saveStats(updates);
+      }),
+    async withSnapshot(partition, use) {
+      return use(await call('snapshot', () => store.snapshotNow(partition)));
+    },
+    async close() {},
+  };
+  return used as CouponStore;
+}
+
+function boardOf({ wire, board, scheduler, checks, plan, breaks }: World, life: Life): OutcomeBoard {
+  const call = <T>(method: string, effect: () => Promise<T>) =>
+    wire.call({ life, server: 'board' satisfies Server, method, effect });
+  return {
+    commit: (partition, update) =>
+      call('commit', async () => {
+        const answer = await board.commit(partition, update);
+        await checks.shown(partition);
+        return answer;
+      }),
+    restore: (partition, all, replaces) =>
+      call('restore', async () => {
+        await board.restore(partition, all, replaces);
+        await checks.shown(partition);
+      }),
+    read: (partition, offsets) => call('read', () => board.read(partition, offsets)),
+    announce: (partition, decidedNext) => call('announce', () => board.announce(partition, decidedNext)),
+    subscribe: on =>
+      call('subscribe', () => {
+        const listener = {
+          hint: (hint: Parameters<typeof on.hint>[0]) => {
+            const { random, name } = wire.draw(`${life.name} hint`);
+            if (!wire.reaches(life, 'board') || (wire.isRough && random.chance(plan.rates.hintLost))) return;
+            scheduler.in(wire.travelMs(random), life, name, () => on.hint(hint));
+          },
+          broken: () => {},
+        };
+        breaks.set(life, on.broken);
+        return board.subscribe(listener);
+      }),
+    async close() {},
+  };
+}

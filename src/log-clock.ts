@@ -1,0 +1,68 @@
+/**
+ * What this process knows of the log's clock, which alone says whether a window is open: hosts' clocks are not asked.
+ * An entry that was handed over at T and is decided was appended at or after T, at a time no greater than the
+ * partition's clock C. So the log's clock was at most C at T, and is at most C and what has passed since.
+ */
+import type { Millis } from './coupon.ts';
+import type { Host } from './host.ts';
+import { clockSkewMsMax, logClockMsMax, logClockRenewMs } from './limits.ts';
+
+/** Between two requests that are let through to find out, ms. */
+const renewEveryMs = 1_000;
+
+interface Known {
+  /** An acknowledged entry whose decision is still to be seen. */
+  asked: { offset: number; sentAt: number } | undefined;
+  /** At `at` the log's clock was at most this. */
+  most: { clock: Millis; at: number } | undefined;
+  renewedAt: number;
+}
+
+export class LogClock {
+  private readonly partitions = new Map<number, Known>();
+  private readonly host: Pick<Host, 'elapsed'>;
+
+  constructor(host: Pick<Host, 'elapsed'>) {
+    this.host = host;
+  }
+
+  /** The entry at `offset` was handed over at `sentAt` (`elapsed`) and is acknowledged. */
+  appended(partition: number, offset: number, sentAt: number): void {
+    const known = this.of(partition);
+    // One that waits for its decision is not replaced by ever newer ones, but for one that nobody may ever see.
+    if (known.asked && sentAt - known.asked.sentAt < logClockMsMax) return;
+    known.asked = { offset, sentAt };
+  }
+
+  /** The ledger has decided what is before `next`, with this clock. */
+  seen(partition: number, next: number, clock: Millis): void {
+    const known = this.of(partition);
+    if (!known.asked || next <= known.asked.offset) return;
+    known.most = { clock, at: known.asked.sentAt };
+    known.asked = undefined;
+  }
+
+  /** How long until `time` by the log's clock, ms; undefined when it may be reached, or to find that out. */
+  msBefore(partition: number, time: Millis): number | undefined {
+    const known = this.partitions.get(partition);
+    if (!known?.most) return undefined;
+    const now = this.host.elapsed();
+    const ageMs = now - known.most.at;
+    const left = time - (known.most.clock + ageMs);
+    if (ageMs > logClockMsMax || left <= clockSkewMsMax) return undefined;
+    if (ageMs > logClockRenewMs && now - known.renewedAt > renewEveryMs) {
+      known.renewedAt = now;
+      return undefined;
+    }
+    return left;
+  }
+
+  private of(partition: number): Known {
+    let known = this.partitions.get(partition);
+    if (!known) {
+      known = { asked: undefined, most: undefined, renewedAt: Number.NEGATIVE_INFINITY };
+      this.partitions.set(partition, known);
+    }
+    return known;
+  }
+}

@@ -1,0 +1,164 @@
+/** The stages on a log that is a queue (`EventLog.unhandled`), and the pace of those that tick. */
+import assert from 'node:assert/strict';
+import { afterEach, beforeEach, suite, test } from 'node:test';
+import { changeLog, encodeChange, encodeWon, requestLog, type Won } from '../src/entry.ts';
+import { Unavailable } from '../src/errors.ts';
+import { noMetrics } from '../src/metrics.ts';
+import { planBatch } from '../src/persist.ts';
+import { type Batch, done, PartitionLoop, type Stage } from '../src/stage.ts';
+import { c, k, u } from './support/entries.ts';
+import { fakeHost } from './support/fake-host.ts';
+import { LogDouble } from './support/log-double.ts';
+import { createWorld, firstOf, type World } from './support/world.ts';
+
+function setUp(stage: Partial<Stage>, entries: number) {
+  const host = fakeHost();
+  const log = new LogDouble(host);
+  const batches: Batch[] = [];
+  const whole: Stage = {
+    ...{ name: 'test', log: requestLog, batchMax: 4, gatherMs: 0 },
+    begin: async () => 0,
+    async handle(batch) {
+      batches.push(batch);
+      return done;
+    },
+    ...stage,
+  };
+  log.put(
+    requestLog,
+    0,
+    Array.from({ length: entries }, (_, i) => `e${i}`),
+  );
+  return { host, log, batches, loop: new PartitionLoop(whole, 0, { log, host, metrics: noMetrics, say() {} }) };
+}
+
+const textsOf = (batch: Batch | undefined) => batch?.entries.map(entry => entry.text);
+
+suite('a stage that ticks', () => {
+  test('takes one batch in each tick, however much there is, and looks in vain as often', async () => {
+    const abort = new AbortController();
+    const at: number[] = [];
+    const { host, loop, batches } = setUp(
+      {
+        tickMs: 1_000,
+        async handle(batch) {
+          at.push(host.now());
+          host.time += 300;
+          batches.push(batch);
+          return done;
+        },
+        async idle() {
+          at.push(host.now());
+          abort.abort();
+          return done;
+        },
+      },
+      10,
+    );
+    const from = host.now();
+    await loop.run(abort.signal);
+    assert.deepEqual(batches.map(textsOf), [
+      ['e0', 'e1', 'e2', 'e3'],
+      ['e4', 'e5', 'e6', 'e7'],
+      ['e8', 'e9'],
+    ]);
+    assert.deepEqual(
+      at.map(time => time - from),
+      [0, 1_000, 2_000, 3_000],
+    );
+  });
+  test('handles what it took from a queue even when it is to stop: it is nowhere else', async () => {
+    for (const isQueue of [true, false]) {
+      const { log, loop, batches } = setUp({}, 3);
+      if (isQueue) log.unhandled = async () => 0;
+      const abort = new AbortController();
+      const step = loop.step(0, abort.signal);
+      abort.abort();
+      assert.equal(await step, isQueue);
+      assert.equal(batches.length, isQueue ? 1 : 0);
+    }
+  });
+});
+
+suite('reserve and persist on a queue', () => {
+  let world: World;
+  beforeEach(() => {
+    world = createWorld();
+  });
+  afterEach(() => world.close());
+
+  const told = async () => {
+    const place = await world.ledger.it.place(0);
+    return place.kind === 'present' ? [place.told, place.next] : place.kind;
+  };
+
+  test('a process that begins puts the ledger back to the rows, once no change is on its way any more', async () => {
+    await world.open('a', 3);
+    world.crowd(0, 2);
+    await world.drain(world.reserve);
+    assert.deepEqual(await told(), [3, 3]);
+    // The winners died on their way to the store with the process that had decided them; what is left is on its way.
+    let onTheWay = 1;
+    world.log.unhandled = async () => onTheWay;
+    const next = world.newReserve();
+    await assert.rejects(next.step(0), { name: 'Unavailable', message: /1 changes are still on their way/ });
+    assert.deepEqual(await told(), [0, 0], 'nobody is shown a win that is no row');
+    await assert.rejects(next.step(0), Unavailable, 'nor decided against, before it is known who has one');
+    onTheWay = 0;
+    await next.step(0);
+    assert.deepEqual(await told(), [3, 3], 'this log gives them again: a queue would go on behind them');
+    await next.step(0);
+  });
+
+  test('a ledger that was emptied under a running process is rebuilt only from all rows, however often it is tried', async () => {
+    let onTheWay = 0;
+    world.log.unhandled = async () => onTheWay;
+    await world.open('a', 3);
+    world.crowd(0, 2);
+    await world.drain(world.reserve);
+    (world.ledger.it as unknown as { clear(partition: number): void }).clear(0);
+    onTheWay = 2;
+    // After an error the truth is asked for first, and it is missing.
+    world.reserve.restart();
+    world.crowd(2, 3);
+    for (let i = 0; i < 3; i++) await assert.rejects(world.reserve.step(0), Unavailable);
+    assert.equal(world.changes().filter(change => typeof change === 'object' && change.type === 'won').length, 2);
+    await world.drain(world.persist);
+    onTheWay = 0;
+    await world.drain(world.reserve);
+    await world.drain(world.persist);
+    assert.deepEqual(await world.winners(), firstOf(3));
+  });
+
+  test('in a process that goes on, a batch that failed is asked about again, and the ledger is left as it is', async () => {
+    world.log.unhandled = async () => 0;
+    await world.open('a', 3);
+    world.crowd(0, 2);
+    world.log.faultsOf = changeLog;
+    world.log.faults.push('lose');
+    await assert.rejects(world.reserve.step(0));
+    assert.deepEqual(await told(), [0, 3]);
+    await world.drain(world.reserve);
+    await world.drain(world.persist);
+    assert.deepEqual(await world.winners(), firstOf(2));
+    assert.equal(world.counted.filter(([name]) => name === 'rebuilds').length, 1, 'only the one at the start');
+  });
+
+  test('a queue may have holes: what died in one is left out, and the mark behind it stands', async () => {
+    const won: Won = { type: 'won', couponId: c('a'), userId: u('ann'), slot: 3, offset: 45, key: k(1), at: 1 };
+    const strays = { malformed: 0, unknown_coupon: 0 };
+    const mark = encodeChange({ type: 'mark', from: 40, next: 50, clock: 1, hash: '', counts: {}, strays });
+    const entries = [encodeWon(won), mark].map((text, i) => ({ offset: 7 + i, at: 1, text }));
+    const batch = { partition: 0, from: 0, next: 9, end: 9, entries };
+    assert.match(planBatch(batch, await world.realStore.checkpoint(0)).hole ?? '', /hole/);
+    const { plan, hole } = planBatch(batch, await world.realStore.checkpoint(0), true);
+    assert.equal(hole, undefined);
+    assert.deepEqual([plan.won.length, plan.checkpoint.next, plan.checkpoint.changeNext], [1, 50, 9]);
+    const unmarked = planBatch(
+      { ...batch, next: 8, entries: entries.slice(0, 1) },
+      await world.realStore.checkpoint(0),
+      true,
+    );
+    assert.equal(unmarked.plan.checkpoint.next, 46, 'the mark may die: the row is not left out by a rebuild');
+  });
+});
