@@ -5,8 +5,9 @@
 import { hash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Config } from './config.ts';
+import type { Config, Profile } from './config.ts';
 import type { CouponId } from './coupon.ts';
+import { requestLog } from './entry.ts';
 import { Refused } from './errors.ts';
 import { createHost, type Host } from './host.ts';
 import { Hub } from './hub.ts';
@@ -15,7 +16,7 @@ import { drainMsMax, embeddedAnswersPerTurnMax } from './limits.ts';
 import type { Log, Metrics } from './metrics.ts';
 import { Operator } from './operator.ts';
 import { persistStage } from './persist.ts';
-import type { CouponStore, EventLog, LedgerReader, OutcomeBoard, StockLedger } from './ports.ts';
+import type { CouponReader, CouponStore, EventLog, LedgerReader, OutcomeBoard, StockLedger } from './ports.ts';
 import { reserveStage } from './reserve.ts';
 import { type RunningStage, runStage, type Stage, type StageLag, type StageTools } from './stage.ts';
 import { statsStage } from './stats.ts';
@@ -33,6 +34,8 @@ interface Ground {
   stages: Stage[];
   /** Answers that one turn of the event loop may write. */
   answersPerTurnMax: number;
+  /** What this profile leaves out, and why. */
+  notOffered?: Readonly<Partial<Record<'events' | 'stats' | 'verify', string>>>;
   /** Lags of stages that run elsewhere in this process. */
   lags(): StageLag[];
   stop(): Promise<void>;
@@ -48,7 +51,7 @@ export interface Ports {
 export interface Options {
   /** Consumers of the user's own, made by `defineStage`. */
   stages?: ((tools: StageTools) => Stage)[];
-  /** Puts something around the cluster's ports, once, from outside: traces, or faults in a test. */
+  /** Puts something around the servers' ports, once, from outside: traces, or faults in a test. */
   wrap?: (ports: Ports) => Ports;
 }
 
@@ -89,7 +92,7 @@ export async function start(config: Config, options: Options = {}): Promise<App>
     },
   };
   const secret = config.secret ?? keptSecret(config.data);
-  const ground = config.profile === 'embedded' ? await groundEmbedded(around) : await groundCluster(around, options);
+  const ground = await grounds[config.profile](around, options);
   /** What was started, to be stopped in reverse. */
   const stops: (() => Promise<void>)[] = [ground.stop];
   let stopping: Promise<void> | undefined;
@@ -109,7 +112,7 @@ export async function start(config: Config, options: Options = {}): Promise<App>
     const hub = new Hub({ status, board, host, say, broken: () => door.latch.drop() });
     const operator = new Operator({ ...tools, door });
     stops.push(() => hub.stop());
-    if (config.roles.includes('api')) await hub.start();
+    if (config.roles.includes('api') && !ground.notOffered?.events) await hub.start();
     const running: RunningStage[] = [];
     stops.push(async () => void (await Promise.all(running.map(stage => stage.stop()))));
     for (const stage of stagesOf(ground, options, config)) running.push(await runStage(stage, tools));
@@ -120,6 +123,7 @@ export async function start(config: Config, options: Options = {}): Promise<App>
       ...{ door, status, hub, sealer, operator, store, ledger, host, metrics, say, lags },
       partitions: log.partitions,
       answersPerTurnMax: ground.answersPerTurnMax,
+      notOffered: ground.notOffered ?? {},
       settings: { ...config, version: versionOf(), api: config.roles.includes('api') },
       ready: () => readiness(log, lags(), lost),
       verify: (couponId?: CouponId) =>
@@ -136,8 +140,11 @@ export async function start(config: Config, options: Options = {}): Promise<App>
   }
 }
 
-function stagesOf({ stages: own, store }: Ground, { stages: users = [] }: Options, { roles }: Config): Stage[] {
-  const made = roles.includes('stats') ? [statsStage(store), ...users] : users;
+function stagesOf({ stages: own, store, log }: Ground, { stages: users = [] }: Options, { roles }: Config): Stage[] {
+  if (log.unhandled && users.length > 0) {
+    throw new Refused('a queue has one reader: stages of your own need the cluster or the embedded profile');
+  }
+  const made = roles.includes('stats') && !log.unhandled ? [statsStage(store), ...users] : users;
   return [...own, ...made.map(make => make({ store }))];
 }
 
@@ -164,24 +171,71 @@ async function groundEmbedded({ config, host, metrics, say, lost }: Surroundings
   return { ...embedded, stages: [], answersPerTurnMax: embeddedAnswersPerTurnMax };
 }
 
-async function groundCluster({ config, host, metrics, say }: Surroundings, { wrap }: Options): Promise<Ground> {
-  const { createKafkaLog } = await import('./kafka/log.ts');
+const groundCluster = (around: Surroundings, { wrap }: Options): Promise<Ground> =>
+  groundServers(around, wrap, (_store, closers) => openKafka(around, closers));
+
+/** The architecture that the cluster replaced: queues in Redis, and two schedulers that tick. */
+async function groundScheduler(around: Surroundings, { wrap }: Options): Promise<Ground> {
+  const { namespace, redisUrl: url, partitions, tickBatch, tickMs, roles } = around.config;
+  const { host, say: log } = around;
+  const redis = { url, prefix: ['dibs', namespace].filter(Boolean).join(':'), host, log };
+  const ground = await groundServers(around, wrap, async (store, closers) => {
+    const { createRedisQueues } = await import('./redis/queues.ts');
+    const { takeLease } = await import('./redis/lease.ts');
+    const queues = await createRedisQueues({
+      ...{ ...redis, partitions },
+      async beginsAt(name, partition) {
+        const { next, changeNext } = await store.checkpoint(partition);
+        // Nothing was ever decided by this log.
+        if (changeNext === 0) return 0;
+        return Math.max(name === requestLog ? next : changeNext, host.now() * offsetsPerMsMax);
+      },
+    });
+    closers.push(queues);
+    if (roles.includes('reserve')) {
+      const [name, remedy] = ['the schedulers', 'stop that one, or start this one with --roles api'] as const;
+      closers.push(await takeLease({ ...redis, name, remedy, lost: around.lost }));
+    }
+    return queues;
+  });
+  const batch: Record<string, number> = { reserve: tickBatch, persist: tickBatch + changesBesideWinnersMax };
+  return {
+    ...ground,
+    stages: ground.stages.map(stage => ({ ...stage, batchMax: batch[stage.name] ?? tickBatch, tickMs })),
+    notOffered: {
+      events: 'nothing is pushed in the scheduler profile: ask GET /tasks/{taskId} again and again',
+      stats: 'a queue of the scheduler profile has one reader, so nobody counts',
+      verify: 'what was read from a queue of the scheduler profile is gone, so nothing can be folded again',
+    },
+  };
+}
+
+/** The mark that ends the winners of a tick, and the sale change that may be among them. */
+const changesBesideWinnersMax = 2;
+/** No queue takes more: one that begins anew at this many for each ms since 1970 begins behind all that were before. */
+const offsetsPerMsMax = 1_000;
+
+const grounds: Record<Profile, (around: Surroundings, options: Options) => Promise<Ground>> = {
+  embedded: groundEmbedded,
+  scheduler: groundScheduler,
+  cluster: groundCluster,
+};
+
+/** What cluster and scheduler share: Redis, Postgres, and the stages as loops of this process. */
+async function groundServers(
+  { config, host, metrics, say }: Surroundings,
+  wrap: Options['wrap'],
+  /** What it opens it adds to the closers. */
+  openLog: (store: CouponStore, closers: Closer[]) => Promise<EventLog>,
+): Promise<Ground> {
   const { createRedisLedger } = await import('./redis/ledger.ts');
   const { createRedisBoard } = await import('./redis/board.ts');
-  const { createPostgresStore } = await import('./postgres/store.ts');
-  const { namespace, partitions, replication, minInsync, roles } = config;
-  const closers: { close(): Promise<void> }[] = [];
-  const stop = async () => {
-    for (const closer of closers.reverse()) await closer.close();
-  };
+  const { namespace, roles } = config;
+  const closers: Closer[] = [];
+  const stop = () => closeAll(closers);
   try {
-    const schema = namespace ? `dibs_${namespace}` : 'dibs';
-    const store = await createPostgresStore({ url: config.databaseUrl, schema, log: say });
-    closers.push(store);
-    const topicPrefix = namespace ? `${namespace}.` : '';
-    const brokers = config.kafkaBrokers;
-    const log = await createKafkaLog({ brokers, topicPrefix, partitions, replication, minInsync, host, log: say });
-    closers.push(log);
+    const store = await openPostgres({ config, say }, closers);
+    const log = await openLog(store, closers);
     // Another log has a ledger and a board of its own: what an older one left in Redis can mislead nobody.
     const prefix = ['dibs', namespace, hash('sha256', log.identity).slice(0, 8)].filter(Boolean).join(':');
     const redis = { url: config.redisUrl, prefix, host, log: say };
@@ -198,6 +252,66 @@ async function groundCluster({ config, host, metrics, say }: Surroundings, { wra
     await stop();
     throw error;
   }
+}
+
+interface Closer {
+  close(): Promise<void>;
+}
+
+type Opening = Pick<Surroundings, 'config' | 'host' | 'say'>;
+
+async function openPostgres({ config, say }: Omit<Opening, 'host'>, closers: Closer[]): Promise<CouponStore> {
+  const { createPostgresStore } = await import('./postgres/store.ts');
+  const schema = config.namespace ? `dibs_${config.namespace}` : 'dibs';
+  const store = await createPostgresStore({ url: config.databaseUrl, schema, log: say });
+  closers.push(store);
+  return store;
+}
+
+async function openKafka({ config, host, say }: Opening, closers: Closer[]): Promise<EventLog> {
+  const { createKafkaLog } = await import('./kafka/log.ts');
+  const { namespace, partitions, replication, minInsync, kafkaBrokers: brokers } = config;
+  const topicPrefix = namespace ? `${namespace}.` : '';
+  const log = await createKafkaLog({ brokers, topicPrefix, partitions, replication, minInsync, host, log: say });
+  closers.push(log);
+  return log;
+}
+
+async function closeAll(closers: Closer[]): Promise<void> {
+  for (const closer of closers.reverse()) await closer.close();
+}
+
+export interface Reading extends Closer {
+  log: Pick<EventLog, 'read' | 'end' | 'partitions'>;
+  store: CouponReader;
+}
+
+/** Log and store alone, for who only reads, beside a server too. @throws Refused in one sentence. */
+export async function openForReading(config: Config): Promise<Reading> {
+  if (config.profile === 'scheduler') {
+    throw new Refused('--profile scheduler: what was read from its queues is gone, so there is no log to dump');
+  }
+  const closers: Closer[] = [];
+  const close = () => closeAll(closers);
+  const opening = { config, host: createHost(), say: await createLog(config) };
+  if (config.profile === 'cluster') {
+    try {
+      const store = await openPostgres(opening, closers);
+      return { log: await openKafka(opening, closers), store, close };
+    } catch (error) {
+      await close();
+      throw error;
+    }
+  }
+  const path = join(config.data, databaseName);
+  if (!existsSync(path))
+    throw new Refused(`--data ${config.data} (DIBS_DATA) holds no ${databaseName}: name the folder of a server`);
+  const { openDatabase } = await import('./sqlite/database.ts');
+  const { SqliteLogReader } = await import('./sqlite/log.ts');
+  const { SqliteReader } = await import('./sqlite/store-read.ts');
+  const database = openDatabase(path, { readOnly: true });
+  closers.push({ close: async () => database.close() });
+  return { log: new SqliteLogReader(database, opening.host), store: new SqliteReader(database), close };
 }
 
 const databaseName = 'dibs.db';

@@ -3,8 +3,9 @@
  * sentence: the value, what is wrong, the remedy.
  */
 import { Refused } from './errors.ts';
+import { reserveBatchMax } from './limits.ts';
 
-export const profiles = ['embedded', 'cluster'] as const;
+export const profiles = ['embedded', 'scheduler', 'cluster'] as const;
 export type Profile = (typeof profiles)[number];
 export const roles = ['api', 'reserve', 'persist', 'stats'] as const;
 export type Role = (typeof roles)[number];
@@ -35,6 +36,9 @@ export interface Config {
   /** Put before the names of topics, keys and the schema, so that two dibs can share servers. Empty for none. */
   namespace: string;
   partitions: number;
+  /** Of the scheduler profile: requests that each scheduler takes at once, and how often, ms. */
+  tickBatch: number;
+  tickMs: number;
   replication: number;
   minInsync: number;
   /** Requests a second of one user, of one address; 0 for no limit. */
@@ -64,23 +68,29 @@ const setting = (flag: string, fallback: string, help: string, secret?: Setting[
 
 /** All settings, in the order in which `dibs config` shows them. */
 export const settings = {
-  profile: setting('profile', 'embedded', 'embedded (one process, one file) or cluster (Kafka, Redis, Postgres)'),
+  profile: setting(
+    'profile',
+    'embedded',
+    'embedded (one process, one file), cluster (Kafka, Redis, Postgres) or scheduler (Redis, Postgres)',
+  ),
   roles: setting('roles', 'all', 'parts this process runs: any of api,reserve,persist,stats'),
   host: setting('host', '127.0.0.1', 'address to listen on'),
   port: setting('port', '8080', 'port to listen on, 0 for a free one'),
   data: setting('data', './data', 'folder of the embedded file'),
   secret: setting('secret', '', 'seals task ids, at least 16 characters; embedded makes one when absent', 'all'),
-  auth: setting('auth', '', 'none (X-User-Id is believed) or jwt; none in embedded, jwt in cluster when absent'),
+  auth: setting('auth', '', 'none (X-User-Id is believed) or jwt; when absent none in embedded, else jwt'),
   jwtSecret: setting('jwt-secret', '', 'HS256 secret of the tokens', 'all'),
-  jwksUrl: setting('jwks-url', '', 'where the public keys of the tokens are'),
+  jwksUrl: setting('jwks-url', '', 'where the public keys of the tokens are', 'url'),
   jwtIssuer: setting('jwt-issuer', '', 'required issuer of the tokens'),
   jwtAudience: setting('jwt-audience', '', 'required audience of the tokens'),
   insecure: setting('insecure', 'false', 'allow auth none on an address that others can reach'),
   kafkaBrokers: setting('kafka-brokers', '127.0.0.1:9092', 'host:port, with commas between'),
-  redisUrl: setting('redis-url', 'redis://127.0.0.1:6379', 'ledger and board', 'url'),
+  redisUrl: setting('redis-url', 'redis://127.0.0.1:6379', 'ledger and board; in scheduler the queues too', 'url'),
   databaseUrl: setting('database-url', 'postgres://postgres@127.0.0.1:5432/postgres', 'rows', 'url'),
   namespace: setting('namespace', '', 'put before the names of topics, keys and schema, to share servers'),
   partitions: setting('partitions', '4', 'partitions of the logs when they are created'),
+  tickBatch: setting('tick-batch', '100', 'requests that a scheduler takes at once (scheduler)'),
+  tickMs: setting('tick-ms', '1000', 'how often each scheduler takes them, ms (scheduler)'),
   replication: setting('replication', '1', 'replicas of each partition when topics are created'),
   minInsync: setting('min-insync', '1', 'replicas that must have an entry before it is acknowledged'),
   ratePerUser: setting('rate-per-user', '0', 'requests a second of one user, 0 for no limit'),
@@ -92,14 +102,15 @@ export type SettingName = keyof typeof settings;
 
 /** `flags` by the names of `settings`. @throws Refused */
 export function loadConfig({ flags = {}, env = {} }: { flags?: Text; env?: Text }): Config {
-  const text = (name: SettingName): string => flags[name] ?? env[settings[name].env] ?? settings[name].default;
+  const given = (name: SettingName): string | undefined => flags[name] ?? env[settings[name].env];
+  const text = (name: SettingName): string => given(name) ?? settings[name].default;
   const profile = oneOf('profile', text('profile'), profiles);
   const host = text('host');
   const secret = text('secret') || undefined;
   if (secret !== undefined && secret.length < 16) throw refused('secret', '(hidden)', 'needs at least 16 characters');
-  if (profile === 'cluster' && secret === undefined) {
+  if (profile !== 'embedded' && secret === undefined) {
     throw new Refused(
-      'DIBS_SECRET is required in the cluster profile: set the same text of 16 characters or more for every process',
+      `DIBS_SECRET is required in the ${profile} profile: set the same text of 16 characters or more for every process`,
     );
   }
   const config: Config = {
@@ -114,7 +125,9 @@ export function loadConfig({ flags = {}, env = {} }: { flags?: Text; env?: Text 
     redisUrl: urlOf('redisUrl', text('redisUrl'), ['redis:', 'rediss:']),
     databaseUrl: urlOf('databaseUrl', text('databaseUrl'), ['postgres:', 'postgresql:']),
     namespace: namespaceOf(text('namespace')),
-    partitions: wholeNumber('partitions', text('partitions'), 1, 1_000),
+    partitions: partitionsOf(given('partitions'), profile),
+    tickBatch: wholeNumber('tickBatch', tickOf('tickBatch', given, profile), 1, reserveBatchMax),
+    tickMs: wholeNumber('tickMs', tickOf('tickMs', given, profile), 1, 60_000),
     replication: wholeNumber('replication', text('replication'), 1, 10),
     minInsync: wholeNumber('minInsync', text('minInsync'), 1, 10),
     ratePerUser: wholeNumber('ratePerUser', text('ratePerUser'), 0, 1_000_000),
@@ -158,14 +171,16 @@ export function describeConfig({
 const hidden = '********';
 
 function hide(value: string, secret: Setting['secret']): string {
-  if (secret === 'all') return value === '' ? '' : hidden;
+  if (value === '') return '';
+  if (secret === 'all') return hidden;
   return secret === 'url' ? withoutPassword(value) : value;
 }
 
 /** A URL as it may be shown. */
 export function withoutPassword(text: string): string {
   const url = URL.parse(text);
-  if (!url) return hidden;
+  // An @ behind the host: a password with a # or / of its own, or no // before it, was read as something else.
+  if (!url || /@/.test(url.pathname + url.search + url.hash)) return hidden;
   if (url.password) url.password = hidden;
   for (const name of url.searchParams.keys()) if (/pass|secret|token/i.test(name)) url.searchParams.set(name, hidden);
   return url.href;
@@ -193,14 +208,44 @@ function rolesOf(value: string, profile: Profile): readonly Role[] {
   if (profile === 'embedded' && roles.some(role => !wanted.includes(role))) {
     throw refused('roles', value, 'cannot be chosen in the embedded profile, which is one process: leave it out');
   }
+  if (profile === 'scheduler' && wanted.includes('reserve') !== wanted.includes('persist')) {
+    throw refused(
+      'roles',
+      value,
+      'parts reserve and persist, which one process has in the scheduler profile: give both',
+    );
+  }
   return [...new Set(wanted)];
+}
+
+function partitionsOf(value: string | undefined, profile: Profile): number {
+  if (profile === 'scheduler' && (value ?? '1') !== '1') {
+    throw refused(
+      'partitions',
+      value as string,
+      'cannot be chosen in the scheduler profile, which has one queue: leave it out',
+    );
+  }
+  return wholeNumber('partitions', value ?? (profile === 'scheduler' ? '1' : settings.partitions.default), 1, 1_000);
+}
+
+function tickOf(
+  name: 'tickBatch' | 'tickMs',
+  given: (name: SettingName) => string | undefined,
+  profile: Profile,
+): string {
+  const value = given(name);
+  if (profile === 'scheduler' || value === undefined) return value ?? settings[name].default;
+  throw refused(name, value, `paces the schedulers of the scheduler profile, which ${profile} has not: leave it out`);
 }
 
 function brokersOf(value: string): string[] {
   const brokers = value.split(',').map(broker => broker.trim());
   for (const broker of brokers) {
-    if (!/^[^\s:/]+:\d{1,5}$/.test(broker))
-      throw refused('kafkaBrokers', value, 'must be host:port with commas between');
+    if (!/^[^\s:/]+:\d{1,5}$/.test(broker)) {
+      const shown = /[@=]/.test(value) ? hidden : value;
+      throw refused('kafkaBrokers', shown, 'must be host:port with commas between');
+    }
   }
   return brokers;
 }

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { describeConfig, loadConfig, settings } from '../src/config.ts';
+import { type Config, describeConfig, loadConfig, settings } from '../src/config.ts';
 import { Refused } from '../src/errors.ts';
 
 const longSecret = 'a secret of thirty-two bytes or so';
 const cluster = { profile: 'cluster', secret: 'sixteen characters', auth: 'none' };
+
+const scheduler = { ...cluster, profile: 'scheduler' };
 
 describe('loadConfig', () => {
   test('takes the flag, then the environment, then the default', () => {
@@ -21,6 +23,14 @@ describe('loadConfig', () => {
     const audience = { issuer: undefined, audience: 'dibs' };
     assert.deepEqual(config.auth, { kind: 'jwt', secret: longSecret, jwksUrl: undefined, ...audience });
     assert.equal(loadConfig({ flags: cluster }).auth.kind, 'none');
+  });
+
+  test('the scheduler profile has one queue, and takes 100 a second unless told otherwise', () => {
+    const paceOf = ({ partitions, tickBatch, tickMs }: Config) => [partitions, tickBatch, tickMs];
+    assert.deepEqual(paceOf(loadConfig({ flags: scheduler })), [1, 100, 1_000]);
+    const flags = { ...scheduler, partitions: '1', tickBatch: '10', roles: 'api' };
+    assert.deepEqual(paceOf(loadConfig({ flags, env: { DIBS_TICK_MS: '200' } })), [1, 10, 200]);
+    loadConfig({ flags: { ...scheduler, roles: 'persist,reserve' } });
   });
 
   test('reads lists: roles once each, brokers with spaces', () => {
@@ -45,7 +55,7 @@ describe('loadConfig', () => {
   });
 
   const refused: [flags: Record<string, string>, sentence: RegExp][] = [
-    [{ profile: 'both' }, /^--profile both \(DIBS_PROFILE\) is not one of embedded, cluster$/],
+    [{ profile: 'both' }, /^--profile both \(DIBS_PROFILE\) is not one of embedded, scheduler, cluster$/],
     [{ port: '65536' }, /^--port 65536 \(DIBS_PORT\) is not a whole number from 0 to 65535$/],
     [{ port: '-1' }, /^--port -1 /],
     [{ port: '1e3' }, /^--port 1e3 /],
@@ -67,6 +77,13 @@ describe('loadConfig', () => {
     [{ ...cluster, databaseUrl: 'mysql://x' }, /^--database-url .* begins with postgres:\/\/$/],
     [{ ...cluster, namespace: 'No!' }, /^--namespace No! .* must be at most 32 of a-z, 0-9 and _$/],
     [{ ...cluster, partitions: '0' }, /^--partitions 0 .* from 1 to 1000$/],
+    [{ profile: 'scheduler' }, /^DIBS_SECRET is required in the scheduler profile: set /],
+    [{ ...scheduler, partitions: '4' }, /^--partitions 4 .*scheduler profile, which has one queue: leave it out$/],
+    [{ ...scheduler, roles: 'api,reserve' }, /^--roles api,reserve .*parts reserve and persist.*: give both$/],
+    [{ ...scheduler, tickBatch: '501' }, /^--tick-batch 501 .* from 1 to 500$/],
+    [{ ...scheduler, tickMs: '0' }, /^--tick-ms 0 .* from 1 to 60000$/],
+    [{ ...cluster, tickMs: '100' }, /^--tick-ms 100 \(DIBS_TICK_MS\) paces .* which cluster has not: leave it out$/],
+    [{ tickBatch: '100' }, /^--tick-batch 100 .* which embedded has not: leave it out$/],
     [{ ...cluster, replication: '1', minInsync: '2' }, /^--min-insync 2 .* is more than --replication 1/],
     [{ ratePerUser: '0.5' }, /^--rate-per-user 0\.5 /],
     [{ ratePerAddress: 'many' }, /^--rate-per-address many /],

@@ -49,7 +49,11 @@ export interface Connection {
   close(): Promise<void>;
 }
 
-const scriptNames = ['apply', 'told', 'read', 'sales', 'fill', 'swap', 'board_commit', 'board_restore'] as const;
+const scriptNames = [
+  ...(['apply', 'told', 'read', 'sales', 'fill', 'swap'] as const),
+  ...(['board_commit', 'board_restore'] as const),
+  ...(['queue_push', 'queue_pop', 'lease'] as const),
+] as const;
 export type ScriptName = (typeof scriptNames)[number];
 
 /** Answers that say: not now. The command was not carried out, or will be safe to repeat. */

@@ -18,3 +18,14 @@ export const disconnectMsMax = 500;
 export const fillBatchMax = 500;
 /** Holders of a build that was never finished are gone this long after its last chunk of the coupon. */
 export const fillExpiryMs = 15 * 60 * 1_000;
+/** A read that waits for a queue looks this often. */
+export const queuePollMs = 20;
+/** A start waits this long for Redis, and looks this often. */
+export const startMsMax = 10_000;
+export const startPollMs = 100;
+/** A lease lasts this long after its holder was last heard of, who says so this often. */
+export const leaseMs = 3_000;
+export const leaseRenewMs = 1_000;
+/** Who wants it asks this often, and waits for longer than a dead holder can keep it. */
+export const leaseTryMs = 100;
+export const leaseWaitMsMax = 5_000;

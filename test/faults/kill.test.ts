@@ -23,20 +23,19 @@ describe('kill -9', { skip: noServices, concurrency: true, timeout: 110_000 }, (
       });
       after(() => cluster?.stop());
 
-      for (const [i, point] of points.entries()) {
+      for (const point of points) {
         test(point, async () => {
-          victim ??= await cluster.node(role, { kill: point });
+          victim ??= await cluster.node(role);
           const dying = victim;
           victim = undefined;
           const sale = await cluster.sale(point.replace(':', '-'), () => api);
           sale.press(60);
           await sale.answeredAtLeast(60);
-          await dying.arm();
+          await dying.arm(point);
           sale.press(540);
           assert.equal(await dying.end(), 'SIGKILL');
           // Who goes on is the next one to die.
-          const next = points[i + 1];
-          victim = await cluster.node(role, next ? { kill: next } : {});
+          victim = await cluster.node(role);
           await sale.isRight();
         });
       }

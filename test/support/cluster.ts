@@ -19,8 +19,12 @@ export const noServices = process.env.DIBS_TEST_SERVICES === 'none' && 'no servi
 const allServers: readonly ServerName[] = ['redis', 'postgres', 'kafka'];
 
 /** Servers of our own for what the test breaks; the others from the environment, or of our own as well. */
-export async function serversFor(own: readonly ServerName[], args: ServicesOptions['args'] = {}): Promise<Services> {
-  const shared = allServers.filter(name => !own.includes(name));
+export async function serversFor(
+  own: readonly ServerName[],
+  args: ServicesOptions['args'] = {},
+  needed: readonly ServerName[] = allServers,
+): Promise<Services> {
+  const shared = needed.filter(name => !own.includes(name));
   const sets = await Promise.all([
     startServices({ own: true, only: own, args }),
     ...(shared.length > 0 ? [startServices({ only: shared })] : []),
@@ -33,7 +37,6 @@ export async function serversFor(own: readonly ServerName[], args: ServicesOptio
 export type Flags = Record<string, string>;
 
 export interface ProcessOptions {
-  kill?: KillPoint;
   /** A module that is loaded ahead of the program. */
   preload?: string;
   env?: Record<string, string>;
@@ -47,15 +50,13 @@ export class TestNode {
   private readonly ended: Promise<string>;
   private readonly child: ChildProcess;
 
-  private constructor(flags: Flags, { kill, preload, env: more }: ProcessOptions) {
-    const { DIBS_TEST_KILL: _, ...env } = process.env;
+  private constructor(flags: Flags, { preload, env: more }: ProcessOptions) {
     this.child = fork(join(import.meta.dirname, 'node-process.ts'), {
       env: {
-        ...env,
+        ...process.env,
         ...more,
         NODE_COMPILE_CACHE: join(import.meta.dirname, '../../.cache/compiled'),
         DIBS_TEST_FLAGS: JSON.stringify(flags),
-        ...(kill ? { DIBS_TEST_KILL: kill } : {}),
       },
       execArgv: preload ? ['--import', pathToFileURL(preload).href] : [],
       silent: true,
@@ -94,10 +95,11 @@ export class TestNode {
     return createClient({ baseUrl: this.url, timing: testTiming });
   }
 
-  /** From now on the kill point strikes. */
-  async arm(): Promise<void> {
-    this.send('arm');
-    await this.heard('armed');
+  /** From now on this kill point strikes. */
+  async arm(point: KillPoint): Promise<void> {
+    this.send({ kind: 'arm', point });
+    // One that is struck at once may not get to say so.
+    await Promise.race([this.ended, this.heard('armed')]);
   }
 
   pause(): void {
@@ -128,7 +130,7 @@ export class TestNode {
   }
 
   async stop(): Promise<void> {
-    if (this.child.connected) this.send('stop');
+    if (this.child.connected) this.send({ kind: 'stop' });
     await this.ended;
   }
 
@@ -165,8 +167,7 @@ export class TestNode {
   }
 }
 
-export interface NodeOptions {
-  kill?: KillPoint;
+export interface NodeOptions extends ProcessOptions {
   /** With one it comes back where its clients know it. */
   port?: number;
   secret?: string;
@@ -178,7 +179,7 @@ let clusters = 0;
 export class Cluster {
   readonly services: Services;
   readonly namespace: string;
-  private readonly flags: Flags;
+  readonly flags: Flags;
   private readonly nodes: TestNode[] = [];
   private readonly sales: Sale[] = [];
   private pool: pg.Pool | undefined;
@@ -201,8 +202,9 @@ export class Cluster {
   }
 
   /** `roles` as in DIBS_ROLES. */
-  async node(roles: string, { kill, port = 0, ...flags }: NodeOptions = {}): Promise<TestNode> {
-    const node = await TestNode.start({ ...this.flags, ...flags, roles, port: String(port) }, kill ? { kill } : {});
+  async node(roles: string, { port = 0, preload, env = {}, ...flags }: NodeOptions = {}): Promise<TestNode> {
+    const started = { ...this.flags, ...flags, roles, port: String(port) };
+    const node = await TestNode.start(started, { env, ...(preload === undefined ? {} : { preload }) });
     this.nodes.push(node);
     return node;
   }
@@ -220,7 +222,7 @@ export class Cluster {
 
   rows(couponId: string): Promise<RowOfSale[]> {
     return this.sql<RowOfSale>(
-      'select slot, user_id as "userId", "offset"::int from user_coupon where coupon_id = $1 order by slot',
+      'select slot, user_id as "userId", "offset"::float8 from user_coupon where coupon_id = $1 order by slot',
       [couponId],
     );
   }

@@ -1,6 +1,6 @@
 /** Named points of the road at which a process of a test kills itself, as `kill -9` would. */
 import type { Ports } from '../../src/app.ts';
-import { changeLog } from '../../src/entry.ts';
+import { changeLog, requestLog } from '../../src/entry.ts';
 import type { Applied, StoreBatch } from '../../src/ports.ts';
 
 interface Point {
@@ -15,6 +15,7 @@ interface Point {
 const always = () => true;
 const hasWinners = ([, , values]: readonly unknown[]) => (values as string[]).some(v => v.includes('"type":"won"'));
 const appendsWinners = (args: readonly unknown[]) => args[0] === changeLog && hasWinners(args);
+const appendsRequests = ([log]: readonly unknown[]) => log === requestLog;
 const commitsWinners = ([, batch]: readonly unknown[]) => (batch as StoreBatch).won.length > 0;
 const decidedWinners = (_: readonly unknown[], answer: unknown) => {
   const applied = answer as Applied;
@@ -22,6 +23,9 @@ const decidedWinners = (_: readonly unknown[], answer: unknown) => {
 };
 
 const points = {
+  'api:before-append': { port: 'log', method: 'append', when: 'before', isMeant: appendsRequests },
+  'api:during-append': { port: 'log', method: 'append', when: 'during', isMeant: appendsRequests },
+  'api:after-append': { port: 'log', method: 'append', when: 'after', isMeant: appendsRequests },
   'reserve:after-apply': { port: 'ledger', method: 'apply', when: 'after', isMeant: decidedWinners },
   'reserve:during-append': { port: 'log', method: 'append', when: 'during', isMeant: appendsWinners },
   'reserve:after-append': { port: 'log', method: 'append', when: 'after', isMeant: appendsWinners },
@@ -30,9 +34,17 @@ const points = {
   'persist:during-commit': { port: 'store', method: 'commit', when: 'during', isMeant: commitsWinners },
   'persist:after-commit': { port: 'store', method: 'commit', when: 'after', isMeant: commitsWinners },
   'persist:after-board': { port: 'board', method: 'commit', when: 'after', isMeant: always },
+  'stats:before-save': { port: 'store', method: 'saveStats', when: 'before', isMeant: always },
+  'stats:after-save': { port: 'store', method: 'saveStats', when: 'after', isMeant: always },
+  'stats:after-place': { port: 'store', method: 'savePlace', when: 'after', isMeant: always },
 } as const satisfies Record<string, Point>;
 
 export type KillPoint = keyof typeof points;
+export const killPoints = Object.keys(points) as KillPoint[];
+
+/** All of them; the one that `armed` names strikes. */
+export const withKillPoints = (ports: Ports, armed: () => KillPoint | undefined): Ports =>
+  killPoints.reduce((wrapped, name) => withKillPoint(wrapped, name, () => armed() === name), ports);
 
 /** Puts the point around its port. It strikes at the first pass that is meant while `isArmed`. */
 export function withKillPoint(ports: Ports, name: KillPoint, isArmed: () => boolean): Ports {

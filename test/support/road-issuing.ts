@@ -1,7 +1,9 @@
 /** Scenarios of single users: what one press leads to, and what a second one does. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { Profile } from '../../src/config.ts';
 import { assertProblem, call, openStream, type Stream } from './calls.ts';
+import { owed } from './profiles.ts';
 import { ended, type Road, range } from './road.ts';
 import { until } from './until.ts';
 
@@ -20,8 +22,8 @@ export async function heard(stream: Stream) {
   return { progress, outcome, ids };
 }
 
-export function issuing(at: () => Road): void {
-  test('a request is accepted, followed, issued, stored, shown, and redeemed once', async () => {
+export function issuing(at: () => Road, profile: Profile): void {
+  test('a request is accepted, followed, issued, stored, shown, and redeemed once', owed(profile, 'push'), async () => {
     const { a, b, call: callA, client, coupon, ground, press } = at();
     const couponId = await coupon(3);
     const [userId, since] = [`ann-${couponId}`, Date.now()];
@@ -202,20 +204,24 @@ export function issuing(at: () => Road): void {
     assert.equal((await ground.rows(couponId)).length, 1);
   });
 
-  test('a subscription long after the result, with and without Last-Event-ID, is told it at once', async () => {
-    const { a, b, client, coupon, press } = at();
-    const couponId = await coupon(1);
-    const { taskId, links } = (await press(couponId, 'tom')).body;
-    const task = await ended(client, taskId);
-    // Others went by since: the frontier lies far behind the entry.
-    const others = range(30).map(i => client.claim(couponId, { userId: `o${i}` }).outcome);
-    await Promise.all(others);
-    for (const app of [a, b]) {
-      for (const id of ['', '0-5', '1', '3', 'not one of ours']) {
-        const stream = await openStream(app.url + links.events, id ? { 'last-event-id': id } : {});
-        assert.deepEqual(await heard(stream), { progress: [], outcome: task, ids: ['3'] });
-        assert.ok((stream.retryMs() ?? 0) >= 1_000);
+  test(
+    'a subscription long after the result, with and without Last-Event-ID, is told it at once',
+    owed(profile, 'push'),
+    async () => {
+      const { a, b, client, coupon, press } = at();
+      const couponId = await coupon(1);
+      const { taskId, links } = (await press(couponId, 'tom')).body;
+      const task = await ended(client, taskId);
+      // Others went by since: the frontier lies far behind the entry.
+      const others = range(30).map(i => client.claim(couponId, { userId: `o${i}` }).outcome);
+      await Promise.all(others);
+      for (const app of [a, b]) {
+        for (const id of ['', '0-5', '1', '3', 'not one of ours']) {
+          const stream = await openStream(app.url + links.events, id ? { 'last-event-id': id } : {});
+          assert.deepEqual(await heard(stream), { progress: [], outcome: task, ids: ['3'] });
+          assert.ok((stream.retryMs() ?? 0) >= 1_000);
+        }
       }
-    }
-  });
+    },
+  );
 }

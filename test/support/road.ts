@@ -1,17 +1,18 @@
 /** What the scenarios of the whole road stand on: one profile, two of its instances, clients, and a fresh coupon each. */
+import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import type { App, Options } from '../../src/app.ts';
 import { createNodeFetch } from '../../src/cli/node-fetch.ts';
 import { type Client, createClient, type FetchLike, type NewCoupon } from '../../src/client/index.ts';
 import type { Profile } from '../../src/config.ts';
 import { type Answered, type CallOptions, call } from './calls.ts';
-import { type Flags, type Ground, groundOf } from './profiles.ts';
+import { type Flags, type Ground, groundOf, notOwed } from './profiles.ts';
 import { until } from './until.ts';
 
 export interface Road {
   profile: Profile;
   ground: Ground;
-  /** Two instances of the cluster. `embedded` has one, which is both. */
+  /** Two instances; of the scheduler profile only `a` runs the schedulers. `embedded` has one, which is both. */
   a: App;
   b: App;
   client: Client;
@@ -24,8 +25,16 @@ export interface Road {
   /** Makes a coupon and answers its id. */
   coupon(stock: number, more?: Partial<NewCoupon>): Promise<string>;
   users(rows: readonly { userId: string }[]): string[];
+  /** Verify finds nothing and misses nobody; where it is not owed it says so. */
+  verified(couponId?: string, winners?: number): Promise<void>;
   close(): Promise<void>;
 }
+
+/** How a second instance is started beside the first. */
+const seconds: Partial<Record<Profile, (ground: Ground) => Promise<App>>> = {
+  scheduler: ground => ground.start({ roles: 'api' }),
+  cluster: ground => ground.start(),
+};
 
 /** Connections of a crowd to one instance. */
 const connections = 256;
@@ -34,7 +43,7 @@ export async function openRoad(profile: Profile, flags: Flags = {}, options: Opt
   const ground = await groundOf(profile, flags);
   try {
     const a = await ground.start({}, options);
-    const b = profile === 'cluster' ? await ground.start() : a;
+    const b = (await seconds[profile]?.(ground)) ?? a;
     const limits = { requestsMax: connections, streamsMax: 4 * connections };
     const [toA, toB] = [createNodeFetch(a.url, limits), createNodeFetch(b.url, limits)];
     const splitFetch: FetchLike = (url, init) =>
@@ -54,6 +63,19 @@ export async function openRoad(profile: Profile, flags: Flags = {}, options: Opt
         return couponId;
       },
       users: rows => rows.map(row => row.userId),
+      async verified(couponId, winners) {
+        if (notOwed[profile].verify !== undefined) {
+          await assert.rejects(client.verify(couponId), { status: 501, code: 'NOT_OFFERED' });
+          return;
+        }
+        const { coupons, ok, unanswered } = await client.verify(couponId);
+        assert.deepEqual([ok, unanswered], [true, 0]);
+        if (winners !== undefined)
+          assert.deepEqual(
+            coupons.map(coupon => [coupon.rows, coupon.winners]),
+            [[winners, winners]],
+          );
+      },
       async close() {
         toA.close();
         toB.close();

@@ -1,0 +1,206 @@
+/**
+ * The log of the scheduler profile: a Redis list a log, as the architecture that this project replaced had them. What
+ * is read is popped. Everything that a queue cannot promise is in the comment of `EventLog.unhandled`; on top of it,
+ * Redis keeps all of this in memory: a queue dies with it, and so does what an append has acknowledged.
+ */
+import type { LogEntry, LogName } from '../entry.ts';
+import { messageOf, NotAccepted, OutcomeUnknown, Refused, Unavailable } from '../errors.ts';
+import { createHost, type Host } from '../host.ts';
+import type { Assignment, EventLog, ReadBatch } from '../ports.ts';
+import { type Connection, connect, type RedisCounts, type RedisSettings } from './connection.ts';
+import { queuePollMs, startMsMax, startPollMs } from './limits.ts';
+
+export interface QueueSettings extends RedisSettings {
+  partitions: number;
+  /**
+   * Where a queue begins that has no counter: behind every offset that was given out before Redis lost it, so that no
+   * task of then is taken for one of now. 0 when there was none.
+   */
+  beginsAt(log: LogName, partition: number): Promise<number>;
+}
+
+/** Resolves when Redis answers. @throws Refused when it does not for startMsMax. */
+export async function createRedisQueues(settings: QueueSettings): Promise<RedisQueues> {
+  const queues = new RedisQueues(settings);
+  try {
+    await queues.answers();
+  } catch (error) {
+    await queues.close();
+    throw error;
+  }
+  return queues;
+}
+
+interface Queue {
+  log: LogName;
+  partition: number;
+  key: string;
+  /** The next entry's offset is at least this, as far as this process knows. */
+  least: number;
+  /** What was popped last: until a read begins behind it, nobody knows whether it was handled. */
+  held: LogEntry[];
+}
+
+export class RedisQueues implements EventLog {
+  readonly identity: string;
+  readonly partitions: number;
+  readonly counts: RedisCounts = { commands: 0 };
+  private readonly settings: QueueSettings;
+  private readonly host: Host;
+  private readonly connection: Connection;
+  private readonly queues = new Map<string, Queue>();
+  private closed = false;
+
+  constructor(settings: QueueSettings) {
+    this.settings = settings;
+    this.host = settings.host ?? createHost();
+    this.partitions = settings.partitions;
+    // The same after Redis was emptied: restarts must go on.
+    this.identity = `redis-queues:${settings.prefix ?? 'dibs'}`;
+    this.connection = connect(settings, this.counts);
+  }
+
+  async answers(): Promise<void> {
+    const until = this.host.now() + startMsMax;
+    for (;;) {
+      try {
+        await this.connection.run(redis => redis.ping());
+        return;
+      } catch (error) {
+        if (!(error instanceof Unavailable)) throw error;
+        if (this.host.now() > until) {
+          throw new Refused(`DIBS_REDIS_URL: ${error.message}: start it, or give the address of one that answers`);
+        }
+        await this.host.delay(startPollMs);
+      }
+    }
+  }
+
+  async append(log: LogName, partition: number, values: readonly string[]): Promise<number> {
+    const queue = this.queueOf(log, partition);
+    if (values.length === 0) throw new RangeError('nothing to append');
+    if (this.closed) throw new NotAccepted('the queues are closed');
+    if (!this.reachable()) throw new NotAccepted(`Redis ${this.connection.address} is not connected`);
+    const base = (await this.push(queue, values, false)) ?? (await this.begin(queue, values));
+    queue.least = Math.max(queue.least, base + values.length);
+    return base;
+  }
+
+  async read(
+    log: LogName,
+    partition: number,
+    from: number,
+    max: number,
+    waitMs: number,
+    signal?: AbortSignal,
+  ): Promise<ReadBatch> {
+    const queue = this.queueOf(log, partition);
+    if (!Number.isSafeInteger(from) || from < 0) throw new RangeError(`no offset: ${from}`);
+    if (!(max >= 1)) throw new RangeError(`at least one entry must be wanted: ${max}`);
+    queue.least = Math.max(queue.least, from);
+    queue.held = queue.held.filter(entry => entry.offset >= from);
+    const until = this.host.now() + waitMs;
+    let isEmpty = false;
+    while (queue.held.length === 0 && !signal?.aborted) {
+      // An entry below `from` was decided before: it came back with an older copy of the queue.
+      queue.held = (await this.pop(queue, max)).filter(entry => entry.offset >= from);
+      isEmpty = queue.held.length === 0;
+      const leftMs = until - this.host.now();
+      if (!isEmpty || leftMs <= 0) break;
+      await this.host.delay(Math.min(queuePollMs, leftMs), signal);
+    }
+    const entries = queue.held.slice(0, max);
+    const last = entries.at(-1);
+    // Of an empty queue everything that is not here is gone: the next read goes on at its end.
+    const next = last ? last.offset + 1 : isEmpty ? queue.least : from;
+    return { entries, next, end: Math.max(queue.least, next) };
+  }
+
+  async end(log: LogName, partition: number): Promise<number> {
+    const queue = this.queueOf(log, partition);
+    const counter = await this.connection.run(redis => redis.get(`${queue.key}:next`));
+    queue.least = Math.max(queue.least, Number(counter ?? 0));
+    return queue.least;
+  }
+
+  async unhandled(log: LogName, partition: number): Promise<number> {
+    const queue = this.queueOf(log, partition);
+    return (await this.connection.run(redis => redis.llen(queue.key))) + queue.held.length;
+  }
+
+  /** All partitions at once: who may read is settled by the lease of the schedulers. */
+  async assign(
+    _group: string,
+    _log: LogName,
+    on: { assigned(partition: number): void; revoked(partition: number): void },
+  ): Promise<Assignment> {
+    const held = new Set(Array.from({ length: this.partitions }, (_, partition) => partition));
+    for (const partition of held) on.assigned(partition);
+    return {
+      async close() {
+        for (const partition of held) if (held.delete(partition)) on.revoked(partition);
+      },
+    };
+  }
+
+  /** There are no books: what is read is gone. */
+  async commit(): Promise<void> {}
+
+  reachable(): boolean {
+    return !this.closed && this.connection.redis.status === 'ready';
+  }
+
+  async close(): Promise<void> {
+    this.closed = true;
+    await this.connection.close();
+  }
+
+  private async begin(queue: Queue, values: readonly string[]): Promise<number> {
+    try {
+      queue.least = Math.max(queue.least, await this.settings.beginsAt(queue.log, queue.partition));
+    } catch (error) {
+      throw error instanceof Unavailable ? new NotAccepted(messageOf(error)) : error;
+    }
+    return (await this.push(queue, values, true)) as number;
+  }
+
+  /** Undefined, with nothing pushed, when the queue has no counter and is not to begin. */
+  private async push(queue: Queue, values: readonly string[], isBeginning: boolean): Promise<number | undefined> {
+    const args = [`${queue.least}`, isBeginning ? '1' : '', ...values];
+    try {
+      const base = await this.connection.script<string | null>('queue_push', queue.key, args);
+      return base === null ? undefined : Number(base);
+    } catch (error) {
+      throw error instanceof Unavailable ? new OutcomeUnknown(messageOf(error)) : error;
+    }
+  }
+
+  private async pop(queue: Queue, max: number): Promise<LogEntry[]> {
+    const [counter, ...items] = await this.connection.script<string[]>('queue_pop', queue.key, [`${max}`]);
+    const entries = items.map(entryOf);
+    queue.least = Math.max(queue.least, Number(counter), (entries.at(-1)?.offset ?? -1) + 1);
+    return entries;
+  }
+
+  private queueOf(log: LogName, partition: number): Queue {
+    if (!Number.isInteger(partition) || partition < 0 || partition >= this.partitions) {
+      throw new RangeError(`no such partition: ${partition}`);
+    }
+    const key = `${this.settings.prefix ?? 'dibs'}:{${partition}}:queue:${log}`;
+    let queue = this.queues.get(key);
+    if (!queue) {
+      queue = { log, partition, key, least: 0, held: [] };
+      this.queues.set(key, queue);
+    }
+    return queue;
+  }
+}
+
+function entryOf(item: string): LogEntry {
+  const [first, second] = [item.indexOf('|'), item.indexOf('|', item.indexOf('|') + 1)];
+  return {
+    offset: Number(item.slice(0, first)),
+    at: Number(item.slice(first + 1, second)),
+    text: item.slice(second + 1),
+  };
+}

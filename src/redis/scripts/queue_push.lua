@@ -1,0 +1,31 @@
+-- Puts values at the end of a queue. Their offsets come from the queue's counter, their time from the server's clock.
+-- KEYS[1]  PREFIX:{PARTITION}:queue:LOG, a list of 'offset|at, ms since 1970|value'. The counter, the offset that the
+--          next value gets, is at KEYS[1]:next; it shares the hash tag and thus the slot.
+-- ARGV[1]  least offset that the first of the values may get
+-- ARGV[2]  '1' to begin the queue there when it has no counter
+-- then     the values
+-- Returns the offset of the first as text, or false, with nothing written, when there is no counter and none is begun.
+
+local queueKey = KEYS[1]
+local counterKey = queueKey .. ':next'
+local least = tonumber(ARGV[1])
+local isBeginning = ARGV[2] == '1'
+local valuesAt = 3
+local unpackMax = 2000
+local function int(n) return string.format('%.0f', n) end
+
+local counter = redis.call('GET', counterKey)
+if not counter and not isBeginning then return false end
+-- A counter that is behind what the caller has seen came back from an older copy.
+local base = math.max(least, tonumber(counter or '0'))
+
+local time = redis.call('TIME')
+local at = int(tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
+local items = {}
+for i = 0, #ARGV - valuesAt do items[i + 1] = int(base + i) .. '|' .. at .. '|' .. ARGV[valuesAt + i] end
+
+redis.call('SET', counterKey, int(base + #items))
+for first = 1, #items, unpackMax do
+  redis.call('RPUSH', queueKey, unpack(items, first, math.min(first + unpackMax - 1, #items)))
+end
+return int(base)

@@ -1,0 +1,157 @@
+/** The queues of the scheduler profile pass those parts of their port's suite that a queue owes; then what is theirs. */
+import assert from 'node:assert/strict';
+import { after, describe, test } from 'node:test';
+import { type ServiceHandle, startServices } from '../scripts/services.ts';
+import { changeLog, requestLog } from '../src/entry.ts';
+import { NotAccepted, OutcomeUnknown, Refused } from '../src/errors.ts';
+import { timers } from '../src/host.ts';
+import { takeLease } from '../src/redis/lease.ts';
+import { createRedisQueues, type QueueSettings, type RedisQueues } from '../src/redis/queues.ts';
+import { eventLogConformance, type NotOwed } from './conformance/event-log.ts';
+import { type RedisKeys, redisKeys } from './support/redis-keys.ts';
+import { until } from './support/until.ts';
+
+const url = process.env.DIBS_REDIS_URL;
+
+const queue: NotOwed = {
+  'reads again': 'what was read from a queue is gone',
+  'several readers': 'what one has read the other does not get',
+  'alarm when cut': 'a queue that was cut looks like one that was read',
+};
+
+if (!url) {
+  void test.skip('Redis queues: DIBS_REDIS_URL is not set, so they are NOT tested; `npm test` starts a server');
+} else {
+  const opened: { close(): Promise<void> }[] = [];
+  after(async () => {
+    for (const one of opened.reverse()) await one.close();
+  });
+  const fresh = (): RedisKeys => {
+    const keys = redisKeys(url);
+    opened.push(keys);
+    return keys;
+  };
+  const open = async (prefix: string, other: Partial<QueueSettings> = {}): Promise<RedisQueues> => {
+    const log = await createRedisQueues({ url, prefix, partitions: 2, beginsAt: async () => 0, ...other });
+    opened.push(log);
+    return log;
+  };
+  const read = async (log: RedisQueues, from: number, max = 100) => {
+    const { entries, next, end } = await log.read(requestLog, 0, from, max, 0);
+    return { seen: entries.map(({ offset, text }) => `${offset} ${text}`), next, end };
+  };
+
+  eventLogConformance(
+    'Redis queues',
+    async () => {
+      const log = await open(fresh().prefix);
+      return { log, close: () => log.close() };
+    },
+    queue,
+  );
+
+  describe('Redis queues', { timeout: 60_000 }, () => {
+    test('what waits is there for the next process, under the same identity, and offsets go on', async () => {
+      const { prefix } = fresh();
+      const [first, second] = [await open(prefix), await open(prefix)];
+      await first.append(requestLog, 0, ['a', 'b', 'c', 'd']);
+      assert.deepEqual(await read(first, 0, 2), { seen: ['0 a', '1 b'], next: 2, end: 4 });
+      await first.close();
+      assert.equal(second.identity, first.identity);
+      assert.deepEqual(await read(second, 0), { seen: ['2 c', '3 d'], next: 4, end: 4 }, 'a and b died with the first');
+      assert.equal(await second.append(requestLog, 0, ['e']), 4);
+    });
+
+    test('a batch that failed is read again by the same process, and counts as not handled until it is passed', async () => {
+      const log = await open(fresh().prefix);
+      await log.append(changeLog, 0, ['x', 'y', 'z']);
+      const again = () => log.read(changeLog, 0, 0, 2, 0).then(({ entries }) => entries.map(({ text }) => text));
+      assert.deepEqual(
+        [await again(), await again()],
+        [
+          ['x', 'y'],
+          ['x', 'y'],
+        ],
+      );
+      assert.equal(await log.unhandled(changeLog, 0), 3);
+      assert.equal((await log.read(changeLog, 0, 2, 2, 0)).entries[0]?.text, 'z');
+      assert.equal(await log.unhandled(changeLog, 0), 1);
+      assert.deepEqual((await log.read(changeLog, 0, 3, 2, 0)).entries, []);
+      assert.equal(await log.unhandled(changeLog, 0), 0);
+    });
+
+    test('offsets are never given twice: neither after all is lost nor after an older copy came back', async () => {
+      const { prefix, admin, loseAll, names } = fresh();
+      const log = await open(prefix, { beginsAt: async () => 5_000 });
+      assert.equal(await log.append(requestLog, 0, ['a', 'b']), 5_000);
+      const older = await Promise.all((await names()).map(async name => [name, await admin.dumpBuffer(name)] as const));
+      assert.equal(await log.append(requestLog, 0, ['c']), 5_002);
+      for (const [name, bytes] of older) await admin.restore(name, 0, bytes as Buffer, 'REPLACE');
+      assert.equal(await log.append(requestLog, 0, ['d']), 5_003);
+      assert.deepEqual(
+        (await read(log, 5_001)).seen,
+        ['5001 b', '5003 d'],
+        'and what was read before is not given again',
+      );
+      await loseAll();
+      assert.deepEqual(await read(log, 5_004), { seen: [], next: 5_004, end: 5_004 });
+      assert.equal(await log.append(requestLog, 0, ['e']), 5_004);
+      const beginning = await open(prefix, { beginsAt: async () => 9_000 });
+      await loseAll();
+      assert.equal(await beginning.append(requestLog, 0, ['f']), 9_000, 'a process that knows nothing asks');
+    });
+
+    test('a lease has one holder, who may give it back; who comes while it is held is refused with the remedy', async () => {
+      const { prefix } = fresh();
+      const lost = Promise.withResolvers<string>();
+      const settings = { url, prefix, name: 'the schedulers', remedy: 'go away', lost: lost.resolve };
+      const first = await takeLease(settings);
+      await assert.rejects(takeLease(settings), error => {
+        assert.ok(error instanceof Refused);
+        assert.equal(error.message, 'another process runs the schedulers here: go away');
+        return true;
+      });
+      await first.close();
+      const second = await takeLease(settings);
+      opened.push(second);
+      const { admin } = fresh();
+      await admin.set(`${prefix}:lease:the schedulers`, 'somebody else');
+      assert.match(await lost.promise, /another process has taken over the schedulers/);
+    });
+
+    test('Redis away: surely not accepted, and it goes on afterwards; hung: the outcome is not known', async () => {
+      const services = await startServices({ own: true, only: ['redis'] });
+      opened.push({ close: () => services.stop() });
+      const server = services.redis as ServiceHandle;
+      const log = await open('dibs', { url: services.redisUrl, commandMs: 300, beginsAt: async () => 700 });
+      assert.equal(await log.append(requestLog, 0, ['a']), 700);
+      server.pause();
+      await assert.rejects(log.append(requestLog, 0, ['b']), OutcomeUnknown);
+      server.resume();
+      await server.kill();
+      await until(async () => !log.reachable());
+      await assert.rejects(log.append(requestLog, 0, ['c']), NotAccepted);
+      await server.start();
+      await until(async () => log.reachable());
+      assert.equal(await log.append(requestLog, 0, ['d']), 701);
+      assert.deepEqual((await read(log, 0)).seen, ['701 d'], 'the others died with Redis');
+      await server.kill();
+      await assert.rejects(
+        createRedisQueues({ url: services.redisUrl, partitions: 1, beginsAt: async () => 0, host: hurried() }),
+        /^Refused: DIBS_REDIS_URL: Redis .* does not answer/,
+      );
+    });
+  });
+}
+
+/** A host whose clock runs a thousand times as fast, and which never waits long. */
+function hurried() {
+  const began = Date.now();
+  return {
+    ...timers,
+    now: () => began + (Date.now() - began) * 1_000,
+    elapsed: () => (Date.now() - began) * 1_000,
+    randomBytes: (n: number) => Buffer.alloc(n),
+    delay: (ms: number) => new Promise<void>(resolve => setTimeout(resolve, ms / 1_000)),
+  };
+}
