@@ -58,6 +58,8 @@ export async function startCluster(say: (line: string) => void): Promise<Cluster
   });
   const { redisUrl, databaseUrl, kafkaBrokers } = services;
   const redis = new Redis(redisUrl);
+  // Whoever kills the server knows it; questions then fail by themselves.
+  redis.on('error', () => {});
   const postgres = new pg.Client({ connectionString: databaseUrl, application_name: 'bench' });
   await postgres.connect();
   await postgres.query('create extension if not exists pg_stat_statements');

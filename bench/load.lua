@@ -1,17 +1,23 @@
--- One POST after the other, each from another user. Arguments: path, prefix of the user ids, body (may be empty).
-local head, tail
+-- One POST after the other, each from another user. Arguments: path, prefix of the user ids, body (may be empty). With
+-- `*` in the path the requests go in turn to the paths that have 0 to 99 in its place.
+local heads, tail = {}, nil
 local n = 0
+local placesMax = 100
 
 function init(args)
   local path, prefix, body = args[1], args[2], args[3] or ""
-  head = "POST " .. path .. " HTTP/1.1\r\nHost: 127.0.0.1\r\nX-User-Id: " .. prefix
+  local places = path:find("*", 1, true) and placesMax or 1
+  for i = 1, places do
+    local one = path:gsub("%*", tostring(i - 1))
+    heads[i] = "POST " .. one .. " HTTP/1.1\r\nHost: 127.0.0.1\r\nX-User-Id: " .. prefix
+  end
   tail = "\r\nContent-Length: " .. #body .. "\r\n\r\n" .. body
   if #body > 0 then tail = "\r\nContent-Type: application/json" .. tail end
 end
 
 function request()
   n = n + 1
-  return head .. n .. tail
+  return heads[n % #heads + 1] .. n .. tail
 end
 
 -- Times in microseconds.

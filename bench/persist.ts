@@ -48,7 +48,7 @@ export const persist: Measurement = {
 };
 
 /** One partition of the store with one coupon, as persist fills it. */
-class Rows {
+export class Rows {
   private readonly store: PostgresStore;
   private readonly partition: number;
   private readonly couponId: CouponId;

@@ -22,8 +22,10 @@ export interface Measured {
 export interface Dibs extends Measured {
   /** ms from the start of the process to the first 200 of /readyz. */
   readyMs: number;
-  /** Of inside.ts. */
-  ask<T>(question: 'commands' | 'settle'): Promise<T>;
+  /** Of inside.ts, or gated.ts. */
+  ask<T>(question: 'commands' | 'settle' | 'hold' | 'go'): Promise<T>;
+  /** As `kill -9`; resolves when it has ended. */
+  kill(): Promise<void>;
 }
 
 const running = new Set<ChildProcess>();
@@ -48,6 +50,10 @@ export interface DibsOptions {
   name: string;
   /** Settings by flag, without dashes. */
   flags: Record<string, string>;
+  /** One that is known, so that it comes back where its clients know it. */
+  port?: number;
+  /** Instead of `dibs serve`. */
+  program?: string;
   /** Load inside.ts. */
   inside?: boolean;
   /** Write a CPU profile of its whole life into this folder. */
@@ -55,8 +61,9 @@ export interface DibsOptions {
 }
 
 /** Resolves when it can accept. */
-export async function startDibs({ name, flags, inside = false, profile }: DibsOptions): Promise<Dibs> {
-  const port = await freePort();
+export async function startDibs(options: DibsOptions): Promise<Dibs> {
+  const { name, flags, inside = false, profile, program } = options;
+  const port = options.port ?? (await freePort());
   const url = `http://127.0.0.1:${port}`;
   mkdirSync(out, { recursive: true });
   const logFile = join(out, `${name}.log`);
@@ -68,7 +75,7 @@ export async function startDibs({ name, flags, inside = false, profile }: DibsOp
     [
       ...(inside ? ['--expose-gc', '--import', join(import.meta.dirname, 'inside.ts')] : []),
       ...(profile ? ['--cpu-prof', '--cpu-prof-dir', profile] : []),
-      ...[cli, 'serve'],
+      ...(program === undefined ? [cli, 'serve'] : [program]),
       ...Object.entries(all).flatMap(([flag, value]) => [`--${flag}`, value]),
     ],
     { stdio: inside ? ['ignore', log, log, 'ipc'] : ['ignore', log, log], env: cleanEnvironment() },
@@ -86,6 +93,12 @@ export async function startDibs({ name, flags, inside = false, profile }: DibsOp
   return {
     ...{ url, pid: child.pid as number, readyMs },
     stop: () => ended(child),
+    async kill() {
+      if (child.exitCode !== null || child.signalCode !== null) return;
+      const exit = once(child, 'exit');
+      child.kill('SIGKILL');
+      await exit;
+    },
     async ask<T>(question: string): Promise<T> {
       child.send(question);
       const [answer] = await once(child, 'message');
