@@ -135,6 +135,17 @@ describe('the push', { timeout: 30_000 }, () => {
     assert.equal(claim.via, 'poll');
   });
 
+  test('is asked for once of a server that never pushes (501): the claim asks until it is told', async () => {
+    fake.held = true;
+    fake.intercept = (seen, response) => seen.path.endsWith('/events') && problem(response, 501, 'NOT_OFFERED');
+    const polls = () => fake.seen.filter(s => s.path === '/tasks/task-1').length;
+    const claim = client().claim('c', { userId: 'ann' });
+    await fake.until(() => polls() > 4);
+    fake.release();
+    assert.equal((await claim.outcome).outcome, 'issued');
+    assert.deepEqual([claim.via, streams().length], ['poll', 1]);
+  });
+
   test('that is silent for too long is opened again', async () => {
     fake.intercept = (seen, response) => {
       if (!seen.path.endsWith('/events') || streams().length > 1) return false;

@@ -5,6 +5,8 @@ export interface CrowdPlan {
   users: number;
   /** Presses a second; undefined: as fast as the connections carry. */
   rate?: number | undefined;
+  /** When each user presses, ms from the beginning, ascending; instead of a rate. */
+  dueMs?: readonly number[];
   /** Users whose request is under way at once. */
   connections: number;
   /** With nothing answered for this long the rest is given up. */
@@ -65,7 +67,8 @@ const emptyTally = (): Tally => ({
 
 /**
  * Lets the crowd press and resolves when all are answered, the signal fires, or silence lasts too long.
- * With a rate, times count from when a user meant to press: a server that makes the crowd queue does not look fast.
+ * With a rate or a schedule, times count from when a user meant to press: a server that makes the crowd queue does not
+ * look fast.
  */
 export function runCrowd(
   plan: CrowdPlan,
@@ -74,6 +77,8 @@ export function runCrowd(
   look: (tally: Tally) => void,
 ): Promise<Tally> {
   const { connections, rate, silenceMsMax, users } = plan;
+  const dueMs = plan.dueMs ?? (rate === undefined ? undefined : { at: (user: number) => (user * 1_000) / rate });
+  const mayPress = (user: number) => dueMs === undefined || begun + (dueMs.at(user) as number) <= performance.now();
   const tally = emptyTally();
   const open = new Set<Claim>();
   const begun = performance.now();
@@ -82,18 +87,16 @@ export function runCrowd(
   let newsAt = begun;
   let stopped = false;
 
-  const due = () =>
-    rate === undefined ? users : Math.min(users, 1 + Math.floor(((performance.now() - begun) * rate) / 1_000));
   const pump = () => {
-    const until = stopped ? 0 : due();
-    while (tally.pressed < until && posting < connections) begin(tally.pressed++);
+    while (!stopped && tally.pressed < users && posting < connections && mayPress(tally.pressed))
+      begin(tally.pressed++);
   };
   const news = () => {
     newsAt = performance.now();
   };
 
   const begin = (user: number) => {
-    const pressedAt = rate === undefined ? performance.now() : begun + (user * 1_000) / rate;
+    const pressedAt = dueMs === undefined ? performance.now() : begun + (dueMs.at(user) as number);
     if (open.size === 0) news();
     const claim = press(user);
     open.add(claim);
@@ -147,7 +150,7 @@ export function runCrowd(
   };
   const onAbort = () => stop('stopped');
 
-  const ticker = rate === undefined ? undefined : setInterval(pump, tickMs);
+  const ticker = dueMs === undefined ? undefined : setInterval(pump, tickMs);
   const looker = setInterval(() => {
     tally.elapsedMs = performance.now() - begun;
     look(tally);

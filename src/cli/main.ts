@@ -43,6 +43,7 @@ async function program(argv: readonly string[]): Promise<Command> {
   await addServe(dibs, argv[0] ?? '');
   addCoupon(dibs);
   addCrowd(dibs);
+  addCompare(dibs);
   addOperator(dibs);
   return dibs;
 }
@@ -93,13 +94,18 @@ function action<A extends unknown[]>(command: Command, act: (options: never, ...
 
 // --- commands ---------------------------------------------------------------------------------------------------
 
-/** The settings are read only when one of these two is asked for. */
+/** The settings are read only when one of these is asked for. */
 async function addServe(dibs: Command, picked: string): Promise<void> {
   const serve = dibs.command('serve').description('run a server until Ctrl-C');
   serve.option('--sample', 'on an empty store, open a coupon "welcome" with 1,000 units');
   const config = dibs.command('config').description('print the settings in force, secrets hidden');
   config.option('--json', 'print JSON');
-  const names = picked === 'serve' || picked === 'config' ? await addSettings([serve, config]) : new Map();
+  const dump = dibs
+    .command('dump')
+    .description('write log, rows and dead letters of these settings to a file, for verify --history')
+    .argument('<file>', 'where to, one JSON object a line');
+  const isPicked = ['serve', 'config', 'dump'].includes(picked);
+  const names = isPicked ? await addSettings([serve, config, dump]) : new Map();
   const flagsOf = (options: Record<string, string>): Flags =>
     Object.fromEntries(Object.entries(options).flatMap(([k, v]) => (names.has(k) ? [[names.get(k), v]] : [])));
   action(serve, async (options: { sample?: boolean }) =>
@@ -107,6 +113,9 @@ async function addServe(dibs: Command, picked: string): Promise<void> {
   );
   action(config, async (options: { json?: boolean }) =>
     (await import('./serve.ts')).config(flagsOf(options as never), options),
+  );
+  action(dump, async (options: object, path: string) =>
+    (await import('./dump.ts')).dump(path, flagsOf(options as never)),
   );
 }
 
@@ -183,6 +192,7 @@ function addCrowd(dibs: Command): void {
     .option('--streams <n>', 'open streams at once; others wait their turn', within(1, 10_000), 4_000)
     .option('--timeout <seconds>', 'give up once nothing was answered for so long', within(1, 3_600), 60)
     .option('--prefix <text>', 'of the user ids (new for each run when absent)')
+    .option('--history <file>', 'write every call and every event of a stream to it, for verify --history')
     .addOption(new Option('--jwt-secret <text>', 'sign a token for each user').env('DIBS_JWT_SECRET'));
   type Rush = import('./rush.ts').RushOptions;
   action(rush, async (options: Rush, couponId: string) => {
@@ -192,11 +202,41 @@ function addCrowd(dibs: Command): void {
   });
 }
 
+function addCompare(dibs: Command): void {
+  const all = (text: string, before: string[] = []) => [...before, text];
+  const compare = dibs
+    .command('compare')
+    .description('the same crowds against two or more running servers, one after the other, side by side')
+    .requiredOption('--target <name=url>', 'a server; once for each', all)
+    .option(
+      '--crowd <users:units@rate>',
+      'a crowd and its arrivals a second; once for each (5000:1000@2000, 2000:2000@1000)',
+      all,
+    )
+    .option('--rounds <n>', 'how often; the order turns each time', within(1, 20), 2)
+    .option('--seed <n>', 'of the moments at which users press', within(0, 1_000_000), 1)
+    .addOption(new Option('--token <token>', 'bearer token of an admin').env('DIBS_TOKEN'))
+    .option('--html <file>', 'write the tables with pictures into this file')
+    .option('--json', 'print JSON');
+  type CompareText = Omit<import('./compare.ts').CompareOptions, 'crowd'> & { crowd?: string[] };
+  action(compare, async ({ crowd, ...rest }: CompareText) => {
+    const { compare, crowdOf } = await import('./compare.ts');
+    await compare({ ...rest, ...(crowd ? { crowd: crowd.map(crowdOf) } : {}) });
+  });
+}
+
 function addOperator(dibs: Command): void {
   const verify = server(dibs.command('verify'))
     .description('fold the log again and hold the winners against the rows; exit code 1 when they differ')
-    .argument('[coupon]', 'its id (all when absent)');
-  action(verify, async (options: never, couponId?: string) => (await import('./verify.ts')).verify(couponId, options));
+    .argument('[coupon]', 'its id (all when absent)')
+    .option('--history <file>', 'ask no server: hold what the clients saw (rush --history) against a dump')
+    .option('--dump <file>', 'what `dibs dump` wrote');
+  type Verify = import('./connect.ts').ServerOptions & { history?: string; dump?: string };
+  action(verify, async ({ history, dump, ...options }: Verify, couponId?: string) =>
+    history === undefined && dump === undefined
+      ? (await import('./verify.ts')).verify(couponId, options)
+      : (await import('./check.ts')).checkFiles(history, dump, options),
+  );
   action(server(dibs.command('lag')).description('how far each stage is behind'), async (options: never) =>
     (await import('./lag.ts')).lag(options),
   );

@@ -1,10 +1,13 @@
 /** `dibs rush`: a crowd against a running server, what it was told, and whether that is as it must be. */
 import { createHmac, randomBytes } from 'node:crypto';
+import { createWriteStream } from 'node:fs';
+import type { HistoryLine } from '../checker/history.ts';
 import { type Coupon, createClient, type Verification } from '../client/index.ts';
 import { type Distribution, distributionOf, histogram } from './chart.ts';
 import { CommandError, connect, exitCodes, interruption, type ServerOptions, sentenceOf } from './connect.ts';
 import { runCrowd, type Tally } from './crowd.ts';
 import { createNodeFetch } from './node-fetch.ts';
+import { recorded } from './record.ts';
 import { count, duration, number, paint, plain, print, printJson, StatusLine } from './terminal.ts';
 import { problemsOf } from './verify.ts';
 
@@ -17,6 +20,8 @@ export interface RushOptions extends ServerOptions {
   timeout: number;
   prefix?: string;
   jwtSecret?: string;
+  /** A file. */
+  history?: string;
 }
 
 export interface Check {
@@ -59,9 +64,11 @@ export async function rush(couponId: string, options: RushOptions): Promise<void
   const admin = connect(options);
   const before = await admin.coupons.get(couponId);
   const nodeFetch = createNodeFetch(options.url, { requestsMax: options.connections, streamsMax: options.streams });
+  const history = options.history === undefined ? undefined : createWriteStream(options.history);
+  const note = (line: HistoryLine) => history?.write(`${JSON.stringify(line)}\n`);
   const client = createClient({
     baseUrl: options.url,
-    fetch: nodeFetch.fetch,
+    fetch: history ? recorded(nodeFetch.fetch, note) : nodeFetch.fetch,
     timing: { answerMsMax: streamTurnMsMax },
   });
   const prefix = options.prefix ?? `rush-${randomBytes(3).toString('hex')}-`;
@@ -81,6 +88,7 @@ export async function rush(couponId: string, options: RushOptions): Promise<void
   );
   const streamsMax = nodeFetch.streams().max;
   nodeFetch.close();
+  history?.end();
 
   const stopped = interrupted.signal.aborted;
   if (!stopped) line.show('the crowd is done; the log is being folded again to verify ...');

@@ -52,6 +52,8 @@ export interface ClaimBase {
   http: Http;
   timing: Timing;
   clock: Clock;
+  /** What one claim learns of the server, all others of the client know. */
+  server: { neverPushes: boolean };
 }
 
 export function startClaim(

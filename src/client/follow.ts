@@ -28,6 +28,7 @@ export interface Following {
   http: Http;
   timing: Timing;
   clock: Clock;
+  server: { neverPushes: boolean };
   couponId: string;
   key: string;
   taskId: string;
@@ -44,7 +45,11 @@ type Streamed =
   | { kind: 'done'; task: DoneTask }
   /** It said something and ended: a server that stops, a proxy with a time limit. */
   | { kind: 'ended' }
-  | { kind: 'broken'; retryAfterMs: number | undefined };
+  | { kind: 'broken'; retryAfterMs: number | undefined }
+  /** This server does not push (501): it is asked until it says. */
+  | { kind: 'never' };
+
+const notImplemented = 501;
 
 export function follow(following: Following): Promise<Followed> {
   return new Follower(following).run();
@@ -94,6 +99,13 @@ class Follower {
           }
           break;
         }
+        case 'never': {
+          await clock.wait(spread(timing.pollMsMin, clock.random), signal);
+          signal.throwIfAborted();
+          const task = await this.#poll(Number.POSITIVE_INFINITY);
+          if (task) return { task, by: 'poll' };
+          break;
+        }
         default:
           streamed satisfies never;
       }
@@ -102,7 +114,8 @@ class Follower {
   }
 
   async #stream(): Promise<Streamed> {
-    const { http, signal, timing } = this.#f;
+    const { http, server, signal, timing } = this.#f;
+    if (server.neverPushes) return { kind: 'never' };
     let stream: OpenStream;
     try {
       stream = await http.open(
@@ -112,7 +125,10 @@ class Follower {
         signal,
       );
     } catch (error) {
-      return { kind: 'broken', retryAfterMs: this.#endure(error) };
+      const retryAfterMs = this.#endure(error);
+      if (!(error instanceof ProblemError && error.status === notImplemented)) return { kind: 'broken', retryAfterMs };
+      server.neverPushes = true;
+      return { kind: 'never' };
     }
     const parser = new SseParser(this.#lastEventId);
     const decoder = new TextDecoder();

@@ -84,7 +84,7 @@ export function createClient(options: ClientOptions): Client {
   // Called as a plain function: browsers refuse a fetch that was taken off its window.
   const fetch: FetchLike = options.fetch ?? ((url, init) => globalThis.fetch(url, init));
   const http = createHttp(options.baseUrl, fetch, timing.answerMsMax);
-  const base = { http, timing, clock };
+  const base = { http, timing, clock, server: { neverPushes: false } };
   const own = headersOf(options);
 
   const send = <T>(call: Call, { signal, answerMsMax }: CallOptions = {}): Promise<T> =>

@@ -1,0 +1,230 @@
+/** What was asked, held against the log: nothing accepted is missing, nothing is there that nobody asked for. */
+import { createHash } from 'node:crypto';
+import type { Found } from './findings.ts';
+import type { AddStock, Call, Close, Create, HistoryLine, Issue } from './history.ts';
+import { type Placed, Places } from './places.ts';
+import { type Judged, type Partition, requestId, type Sale, stockId, type Truth } from './truth.ts';
+
+/** As an Idempotency-Key stands in an entry. */
+const keyHash = (scope: string, key: string): string =>
+  createHash('sha256').update(`${scope}\n${key}`).digest('hex').slice(0, 16);
+
+/** All calls that are the same request: one key, or one user's without keys. */
+export interface Request {
+  coupon: string;
+  user: string;
+  keyed: boolean;
+  calls: Issue[];
+  entries: Judged[];
+}
+
+const isAccepted = ({ status }: Call): boolean => status === 202;
+const isDone = ({ status }: Call): boolean => status === 200 || status === 201;
+
+/** Whether the call may have left an entry without saying so. */
+const isUnknown = ({ status, body }: Call): boolean =>
+  status === undefined || (status >= 500 && body?.code !== 'NOT_ACCEPTED' && body?.code !== 'UNAVAILABLE');
+
+/** The same for an operator's call, which may be told `UNAVAILABLE` or that its entry changed nothing after it was appended. */
+const mayStand = (call: Call): boolean => call.body?.code !== 'NOT_ACCEPTED';
+
+export class Asked {
+  readonly requests = new Map<string, Request>();
+  readonly creates = new Map<string, Create[]>();
+  readonly stocks = new Map<string, AddStock[]>();
+  readonly closes = new Map<string, Close[]>();
+  private readonly places = new Map<Partition, Places>();
+  private readonly truth: Truth;
+  private readonly found: Found;
+
+  constructor(history: readonly HistoryLine[], truth: Truth, found: Found) {
+    this.truth = truth;
+    this.found = found;
+    for (const line of history) this.sort(line);
+    this.attribute();
+    const byPartition = Map.groupBy(this.certain(), ({ judged }) => judged.partition);
+    for (const [partition, placed] of byPartition) {
+      const places = new Places(placed);
+      this.places.set(partition, places);
+      this.checkOrder(placed, places);
+    }
+    for (const request of this.requests.values()) this.checkRequest(request);
+    this.checkOperator();
+    this.checkStrangers();
+  }
+
+  requestOf({ coupon, user, key }: Issue): Request | undefined {
+    return this.requests.get(idOf(coupon, user, key));
+  }
+
+  placesOf(coupon: string): Places {
+    const partition = this.truth.partitionOf.get(coupon);
+    return (partition && this.places.get(partition)) ?? noPlaces;
+  }
+
+  /** Where the entry of an accepted call may stand. */
+  entriesOf(call: Issue): Judged[] {
+    const places = this.placesOf(call.coupon);
+    const [low, high] = [places.low(call.from), places.high(call.to ?? Number.POSITIVE_INFINITY)];
+    const all = this.requestOf(call)?.entries ?? [];
+    return all.filter(({ line }) => line.offset >= low && line.offset < high);
+  }
+
+  /** Restocks of the coupon that were answered before `from`; everybody has heard of them. */
+  heard(coupon: string, from: number): Judged[] {
+    const sale = this.truth.sales.get(coupon);
+    const calls = this.stocks.get(coupon) ?? [];
+    const keys = calls.filter(call => isDone(call) && (call.to ?? from) < from).map(({ key }) => stockKey(coupon, key));
+    return keys.flatMap(key => sale?.stocked.get(key) ?? []);
+  }
+
+  private sort(line: HistoryLine): void {
+    switch (line.op) {
+      case 'issue': {
+        const { coupon, user, key } = line;
+        const request = this.requests.get(idOf(coupon, user, key));
+        if (request) request.calls.push(line);
+        else {
+          const made = { coupon, user, keyed: key !== undefined, calls: [line], entries: [] };
+          this.requests.set(idOf(coupon, user, key), made);
+        }
+        return;
+      }
+      case 'create':
+        add(this.creates, line);
+        return;
+      case 'stock':
+        add(this.stocks, line);
+        return;
+      case 'close':
+        add(this.closes, line);
+        return;
+      case 'task':
+      case 'frame':
+        return;
+    }
+  }
+
+  /** Entries with a key that nobody sent belong to who asked without one. */
+  private attribute(): void {
+    for (const [id, entries] of this.truth.byKey) {
+      const [{ entry }] = entries as [Judged];
+      if (entry.type !== 'request') continue;
+      const request = this.requests.get(id) ?? this.requests.get(idOf(entry.couponId, entry.userId, undefined));
+      if (request) request.entries.push(...entries);
+      else if (this.creates.has(entry.couponId)) this.found.add('unexpected', 'a request that nobody made', ...entries);
+    }
+  }
+
+  /** Calls of which it is certain which entry is theirs. */
+  private certain(): Placed[] {
+    const placed: Placed[] = [];
+    for (const { calls, entries } of this.requests.values()) {
+      const accepted = calls.filter(isAccepted);
+      if (accepted.length === 1 && entries.length === 1) {
+        placed.push({ call: accepted[0] as Issue, judged: entries[0] as Judged });
+      }
+    }
+    for (const call of [...this.stocks.values()].flat()) {
+      const entries = this.truth.byKey.get(stockId(call.coupon, stockKey(call.coupon, call.key))) ?? [];
+      const same = (this.stocks.get(call.coupon) ?? []).filter(({ key }) => key === call.key);
+      if (same.length === 1 && entries.length === 1 && isDone(call))
+        placed.push({ call, judged: entries[0] as Judged });
+    }
+    return placed;
+  }
+
+  private checkOrder(placed: readonly Placed[], places: Places): void {
+    for (const { call, judged } of placed) {
+      const before = places.before(call.from);
+      if (!before || before.judged.line.offset <= judged.line.offset) continue;
+      this.found.add(
+        'out_of_order',
+        'made after another was answered, and stands before it',
+        ...[call, judged.line, before.call, before.judged.line],
+      );
+    }
+  }
+
+  private checkRequest(request: Request): void {
+    const { calls, entries } = request;
+    const accepted = calls.filter(isAccepted);
+    const lines = entries.map(({ line }) => line);
+    if (entries.length < accepted.length) {
+      const detail = `accepted ${accepted.length} times, and ${entries.length} times in the log`;
+      this.found.add('lost', detail, ...accepted, ...lines);
+    } else if (entries.length > 0 && !calls.some(call => isAccepted(call) || isUnknown(call))) {
+      this.found.add('unexpected', 'in the log, and surely not accepted', ...calls, ...lines);
+    }
+    if (entries.length < accepted.length) return;
+    for (const call of accepted) {
+      if (this.entriesOf(call).length === 0) {
+        this.found.add('out_of_order', 'its entry is not where it was accepted', call, ...lines);
+      }
+    }
+  }
+
+  private checkOperator(): void {
+    for (const call of [...this.creates.values()].flat()) if (isDone(call)) this.checkCreate(call);
+    for (const call of [...this.stocks.values()].flat()) this.checkStock(call);
+    for (const call of [...this.closes.values()].flat()) {
+      const sale = this.truth.sales.get(call.coupon);
+      if (isDone(call) && !sale?.closed) this.found.add('lost', 'a close that the log has not', call);
+    }
+  }
+
+  private checkCreate(call: Create): void {
+    const sale = this.truth.sales.get(call.coupon);
+    if (!sale) {
+      this.found.add('lost', 'a coupon that the log never opened', call);
+      return;
+    }
+    const { stock } = sale.opening.entry as unknown as { stock: number };
+    if (stock === call.stock && sale.opensAt === call.opensAt && sale.closesAt === call.closesAt) return;
+    this.found.add('contradicted', 'opened with other terms', call, sale.opening.line);
+  }
+
+  private checkStock(call: AddStock): void {
+    const sale = this.truth.sales.get(call.coupon);
+    const counted = sale?.stocked.get(stockKey(call.coupon, call.key));
+    const amount = counted?.entry.type === 'stock_added' ? counted.entry.add : 0;
+    if (call.status === 200 && call.key !== undefined) {
+      if (!counted) this.found.add('lost', 'a restock that the log has not', call);
+      else if (amount !== call.add) this.found.add('contradicted', 'another restock', call, counted.line);
+    }
+    if (call.status === 409 && counted) this.found.add('contradicted', 'refused, and counted', call, counted.line);
+  }
+
+  /** What an operator's entry in the log needs is somebody who asked for it. */
+  private checkStrangers(): void {
+    for (const sale of this.truth.sales.values()) {
+      if (!this.creates.has(sale.coupon)) continue;
+      if (!this.creates.get(sale.coupon)?.some(mayStand)) {
+        this.found.add('unexpected', 'opened, and surely not created', sale.opening.line);
+      }
+      for (const [key, judged] of sale.stocked) this.checkStranger(sale, key, judged);
+      if (sale.closed && !this.closes.get(sale.coupon)?.some(mayStand)) {
+        this.found.add('unexpected', 'a close that nobody asked for', sale.coupon);
+      }
+    }
+  }
+
+  private checkStranger({ coupon }: Sale, key: string, judged: Judged): void {
+    const calls = (this.stocks.get(coupon) ?? []).filter(mayStand);
+    if (calls.some(call => call.key === undefined || stockKey(coupon, call.key) === key)) return;
+    this.found.add('unexpected', 'a restock that nobody asked for', judged.line);
+  }
+}
+
+const noPlaces = new Places([]);
+
+const idOf = (coupon: string, user: string, key: string | undefined): string =>
+  key === undefined ? `${coupon} ${user}` : requestId(coupon, user, keyHash(`${coupon} ${user}`, key));
+
+const stockKey = (coupon: string, key: string | undefined): string => (key === undefined ? '' : keyHash(coupon, key));
+
+function add<T extends { coupon: string }>(to: Map<string, T[]>, line: T): void {
+  const there = to.get(line.coupon);
+  if (there) there.push(line);
+  else to.set(line.coupon, [line]);
+}

@@ -1,0 +1,105 @@
+/** What was refused at the door, before the log: only who could not win, and never a key that had won. */
+import type { Asked } from './asked.ts';
+import type { Found } from './findings.ts';
+import type { Call, Issue } from './history.ts';
+import { endOf, type Judged, type Truth } from './truth.ts';
+
+/** What two clocks may differ by before a window is spoken of, and what a measured shift may be wrong by, ms. */
+const skewMsMax = 2_500;
+
+export class Door {
+  private readonly asked: Asked;
+  private readonly truth: Truth;
+  private readonly found: Found;
+
+  constructor(asked: Asked, truth: Truth, found: Found) {
+    this.asked = asked;
+    this.truth = truth;
+    this.found = found;
+  }
+
+  check(call: Issue): void {
+    switch (call.body?.code) {
+      case 'INACTIVE_COUPON':
+        this.inactive(call, call.body.reason);
+        this.neverLost(call);
+        return;
+      case 'DUPLICATED_COUPON':
+        this.duplicated(call, call.body.slot);
+        this.neverLost(call);
+        return;
+      case 'UNKNOWN_COUPON': {
+        const created = this.asked.creates.get(call.coupon)?.find(create => wasDone(create, call.from));
+        if (created) this.contradicted('unknown, and created before', call, created);
+        return;
+      }
+      default:
+        return;
+    }
+  }
+
+  private inactive(call: Issue, reason: string | undefined): void {
+    const sale = this.truth.sales.get(call.coupon);
+    if (!sale) {
+      this.contradicted('refused as inactive, and never opened', call);
+      return;
+    }
+    const places = this.asked.placesOf(call.coupon);
+    const high = places.high(call.to ?? Number.POSITIVE_INFINITY);
+    switch (reason) {
+      case 'sold_out': {
+        const heard = this.asked.heard(call.coupon, call.from).map(({ line }) => line.offset + 1);
+        if (!sale.wasSoldOut(Math.max(0, ...heard), high)) this.contradicted('it was not sold out', call);
+        return;
+      }
+      case 'closed':
+        if (!sale.wasClosed(high)) this.contradicted('it was not closed', call);
+        return;
+      case 'not_open': {
+        const { opensAt, partition } = sale;
+        const { low, high: most } = places.shift;
+        // Two measurements that exclude each other tell of a clock that was set: nothing follows from them.
+        const even = low <= most + skewMsMax;
+        const seen = partition.clockAt(places.low(call.from));
+        const clock = Math.max(seen, even ? call.from + low - skewMsMax : 0);
+        if (opensAt === null || clock >= opensAt) this.contradicted('it was open', call);
+        return;
+      }
+      default:
+        this.contradicted(`no such reason: ${reason}`, call);
+        return;
+    }
+  }
+
+  private duplicated(call: Issue, slot: number | undefined): void {
+    const win = this.truth.sales.get(call.coupon)?.wins.get(call.user);
+    const high = this.asked.placesOf(call.coupon).high(call.to ?? Number.POSITIVE_INFINITY);
+    if (win && win.slot === slot && win.entry.line.offset < high) return;
+    this.contradicted(`said to hold slot ${slot}, the log gives ${win?.slot}`, call, win?.entry.line);
+  }
+
+  /** The same key, accepted before, has won: it must not be told that it lost. */
+  private neverLost(call: Issue): void {
+    if (call.key === undefined) return;
+    const request = this.asked.requestOf(call);
+    const accepted = request?.calls.find(other => other.status === 202 && (other.to ?? call.from) < call.from);
+    const won = accepted && request?.entries.find(judged => endOf(judged).startsWith('issued'));
+    if (!accepted || !won) return;
+    if (call.body?.reason === 'sold_out' && this.isBehindRestock(won, call)) return;
+    this.contradicted('refused with the key that won', call, accepted, won.line);
+  }
+
+  /** Nobody had heard of the restock yet that let it win. */
+  private isBehindRestock(won: Judged, call: Issue): boolean {
+    const heard = new Set(this.asked.heard(call.coupon, call.from));
+    const stocked = [...(this.truth.sales.get(call.coupon)?.stocked.values() ?? [])];
+    return stocked.some(restock => restock.line.offset < won.line.offset && !heard.has(restock));
+  }
+
+  private contradicted(why: string, ...witnesses: unknown[]): void {
+    this.found.add('contradicted', `at the door: ${why}`, ...witnesses);
+  }
+}
+
+const wasDone = ({ status, to }: Call, from: number): boolean =>
+  (status === 200 || status === 201) && to !== undefined && to < from;

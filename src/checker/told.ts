@@ -1,0 +1,133 @@
+/** What the holders of tasks were told: the end that the log gives, always the same, once, and to each. */
+import type { Asked } from './asked.ts';
+import type { Dump } from './dump.ts';
+import type { Found } from './findings.ts';
+import type { AskTask, Frame, HistoryLine, Issue, Told } from './history.ts';
+import { endOf, type Truth } from './truth.ts';
+
+type Line = Frame | AskTask | Issue;
+
+interface Task {
+  call: Issue;
+  /** Ends that the log allows: of each entry that may be this call's. */
+  ends: Set<string>;
+  told: { end: string; line: Line }[];
+  setAside: boolean;
+}
+
+const ranks: Record<string, number> = { accepted: 0, reserved: 1, set_aside: 2 };
+
+export function checkTold(
+  history: readonly HistoryLine[],
+  asked: Asked,
+  truth: Truth,
+  letters: Dump['letters'],
+  found: Found,
+): void {
+  const tasks = tasksOf(history, asked, truth, found);
+  const streams = new Map<number, Frame[]>();
+  for (const line of history) {
+    if (line.op === 'frame') {
+      const frames = streams.get(line.stream);
+      if (frames) frames.push(line);
+      else streams.set(line.stream, [line]);
+      note(tasks.get(line.task), line, line.body, found);
+    } else if (line.op === 'task') noteAnswer(tasks.get(line.task), line, found);
+  }
+  for (const frames of streams.values()) checkStream(frames, found);
+  const waiting = new Set(letters.map(({ coupon, user }) => `${coupon} ${user}`));
+  const slots = new Map<string, Task>();
+  for (const [taskId, task] of tasks) {
+    checkTask(taskId, task, waiting, found);
+    checkSlot(task, slots, found);
+  }
+}
+
+function tasksOf(history: readonly HistoryLine[], asked: Asked, truth: Truth, found: Found): Map<string, Task> {
+  const tasks = new Map<string, Task>();
+  for (const call of history) {
+    const taskId = call.op === 'issue' ? call.body?.taskId : undefined;
+    if (call.op !== 'issue' || taskId === undefined) continue;
+    const isAnswer = call.status === 200;
+    const entries = isAnswer ? (asked.requestOf(call)?.entries ?? []) : asked.entriesOf(call);
+    const task: Task = { call, ends: new Set(entries.map(endOf)), told: [], setAside: false };
+    if (tasks.has(taskId)) found.add('duplicated', 'two requests with one task', tasks.get(taskId)?.call, call);
+    tasks.set(taskId, task);
+    if (!isAnswer) continue;
+    const win = truth.sales.get(call.coupon)?.wins.get(call.user);
+    if (!win || win.entry.line.offset >= asked.placesOf(call.coupon).high(call.to ?? Number.POSITIVE_INFINITY)) {
+      found.add('contradicted', 'told of a win that was none by then', call, win?.entry.line);
+    }
+    note(task, call, call.body as Told, found);
+  }
+  return tasks;
+}
+
+function noteAnswer(task: Task | undefined, line: AskTask, found: Found): void {
+  if (line.status === 404 && task) found.add('contradicted', 'its task is said to be unknown', task.call, line);
+  if (line.status === 200 && line.body) note(task, line, line.body, found);
+}
+
+function note(task: Task | undefined, line: Line, told: Told, found: Found): void {
+  if (!task) {
+    found.add('unexpected', 'told of a task that nobody was given', line);
+    return;
+  }
+  if (told.state === 'done') {
+    task.told.push({ end: wordsOf(told), line });
+    return;
+  }
+  if (told.state === 'accepted') return;
+  task.setAside ||= told.state === 'set_aside';
+  const won = [...task.ends].some(end => end.startsWith('issued'));
+  if (!won) found.add('contradicted', `told to be ${told.state}, and did not win`, line, task.call);
+}
+
+/** As `endOf` has it. */
+const wordsOf = ({ outcome, reason, slot }: Told): string =>
+  outcome === 'issued' || outcome === 'duplicated' ? `${outcome} ${slot}` : `${reason}`;
+
+function checkTask(taskId: string, { call, ends, setAside, told }: Task, waiting: Set<string>, found: Found): void {
+  const [first] = told;
+  if (!first) {
+    const forOperator = setAside || waiting.has(`${call.coupon} ${call.user}`);
+    if (!forOperator) found.add('unanswered', `task ${taskId} was never told how it ended`, call);
+    return;
+  }
+  for (const { end, line } of told) {
+    if (end !== first.end) found.add('contradicted', `told ${first.end}, then ${end}`, first.line, line);
+    // Without an entry it is lost, and was said so.
+    if (ends.size > 0 && !ends.has(end)) {
+      found.add('contradicted', `told ${end}, the log gives ${[...ends].join(' or ')}`, line, call);
+    }
+  }
+}
+
+function checkSlot(task: Task, slots: Map<string, Task>, found: Found): void {
+  const end = task.told[0]?.end ?? '';
+  if (!end.startsWith('issued')) return;
+  const slot = `${task.call.coupon} ${end}`;
+  const other = slots.get(slot);
+  if (!other) slots.set(slot, task);
+  else if (other.call.user !== task.call.user) {
+    found.add('duplicated', `two users are told: ${end}`, other.told[0]?.line, task.told[0]?.line);
+  }
+}
+
+function checkStream(frames: readonly Frame[], found: Found): void {
+  let before: Frame | undefined;
+  for (const frame of frames) {
+    if (before && goesBack(before, frame)) found.add('out_of_order', 'a stream went back', before, frame);
+    before = frame;
+  }
+}
+
+function goesBack(before: Frame, frame: Frame): boolean {
+  if (frame.at < before.at || frame.task !== before.task || before.event === 'outcome') return true;
+  if (frame.event === 'outcome') return false;
+  const [last, now] = [rankOf(before), rankOf(frame)];
+  if (now !== last) return now < last;
+  return (frame.body.ahead ?? 0) > (before.body.ahead ?? Number.POSITIVE_INFINITY);
+}
+
+const rankOf = ({ body }: Frame): number => ranks[body.state ?? ''] ?? 0;

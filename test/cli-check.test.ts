@@ -1,0 +1,64 @@
+/** `rush --history`, `dump` and `verify --history`, as one types them. */
+import assert from 'node:assert/strict';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, suite, test } from 'node:test';
+import { createClient } from '../src/client/index.ts';
+import { spawnDibs } from './support/child.ts';
+import { embeddedGround } from './support/profiles.ts';
+
+suite('a sale whose history is kept', { timeout: 60_000 }, () => {
+  const ground = embeddedGround();
+  const [seen, kept] = [join(ground.folder, 'seen.jsonl'), join(ground.folder, 'kept.jsonl')];
+  let url = '';
+  before(async () => {
+    const app = await ground.start();
+    url = app.url;
+    await createClient({ baseUrl: url }).coupons.create({ couponId: 'noon', name: 'Noon', stock: 20 });
+  });
+  after(() => ground.close());
+
+  const dibs = async (...args: string[]) => {
+    const child = spawnDibs(['src/cli/main.ts', ...args], { DIBS_URL: url, DIBS_DATA: ground.folder });
+    const { code } = await child.ended;
+    return { code, out: child.out, err: child.err };
+  };
+  const verify = () => dibs('verify', '--history', seen, '--dump', kept);
+
+  test('is verified by its dump, beside the server', async () => {
+    assert.equal((await dibs('rush', 'noon', '--users', '60', '--history', seen)).code, 0);
+    assert.equal((await dibs('dump', kept)).code, 0);
+    const { code, out } = await verify();
+    assert.match(out, /^verified: 60 calls, \d+ events, \d+ entries, 20 rows/);
+    assert.equal(code, 0);
+  });
+
+  test('is not when a row is gone, and the witness is named', async () => {
+    const lines = readFileSync(kept, 'utf8').split('\n');
+    const row = lines.find(line => line.includes('"kind":"row"')) as string;
+    writeFileSync(kept, lines.filter(line => line !== row).join('\n'));
+    const { code, out } = await verify();
+    assert.match(
+      out,
+      /lost {2}won slot 1, and has neither row nor dead letter\n {4}\{"kind":"entry".*\nNOT as it must be \(1 lost\)/,
+    );
+    assert.equal(code, 1);
+  });
+
+  test('what cannot be read is one sentence', async () => {
+    writeFileSync(kept, '{"kind":"row"}\nno line\n');
+    const ends = await Promise.all([
+      verify(),
+      dibs('verify', '--history', seen),
+      dibs('verify', '--history', 'x', '--dump', kept),
+    ]);
+    assert.deepEqual(
+      ends.map(({ code, err }) => [code, err]),
+      [
+        [1, 'dibs: line 2 of the dump is none: no line\n'],
+        [2, 'dibs: --history and --dump go together: `rush --history` writes one, `dump` the other\n'],
+        [1, 'dibs: x cannot be read (ENOENT): name another file\n'],
+      ],
+    );
+  });
+});
