@@ -33,6 +33,7 @@ export interface StartOptions {
 export interface ServiceHandle {
   readonly name: ServerName;
   readonly port: number;
+  readonly dataDir: string;
   /** Of the running server; 0 when it does not run. */
   readonly pid: number;
   /** SIGKILL to the server and its children (Postgres has many); resolves when all are gone. */
@@ -88,6 +89,10 @@ export class FoundServer {
     this.port = identity.port;
     this.pidFile = join(identity.dir, `${identity.name}.pid`);
     this.#identity = identity;
+  }
+
+  get dataDir(): string {
+    return this.#identity.dataDir;
   }
 
   get pid(): number {

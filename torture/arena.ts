@@ -1,0 +1,190 @@
+/** Where the torture happens: servers of its own, where a fault needs them, and processes of each role. */
+import { freePort } from '../scripts/services/port.ts';
+import { type ServerName, type ServiceHandle, type Services, startServices } from '../scripts/services.ts';
+import { openForReading } from '../src/app.ts';
+import type { Dump, DumpLine } from '../src/checker/dump.ts';
+import { dumpLines } from '../src/cli/dump.ts';
+import { loadConfig } from '../src/config.ts';
+import { Cluster, type NodeOptions, serversFor, type TestNode } from '../test/support/cluster.ts';
+import { eventually } from '../test/support/sale.ts';
+import { TcpProxy } from './proxy.ts';
+
+/** The group's session is 6 s: after this long another process has taken over what a frozen one held. */
+export const frozenMs = 8_000;
+
+const slots = { api1: 'api', api2: 'api', reserve: 'reserve', persist: 'persist', stats: 'stats' } as const;
+export type Slot = keyof typeof slots;
+const apiSlots = ['api1', 'api2'] as const satisfies Slot[];
+export const slotNames = Object.keys(slots) as Slot[];
+
+/** Between whom a proxy may stand: the crowd and the API, the processes and a server. */
+export const pairs = ['crowd', 'redis', 'postgres', 'kafka'] as const;
+export type Pair = (typeof pairs)[number];
+
+export interface Ground {
+  services: Services;
+  /** The servers are this arena's alone. */
+  own: boolean;
+  proxies: Map<Pair, TcpProxy[]>;
+}
+
+/** Servers of its own, each behind a proxy, and proxies in front of the API processes at `apis`. */
+async function proxied(apis: readonly number[]): Promise<Ground> {
+  const ports = { redis: await freePort(), postgres: await freePort(), kafka: await freePort() };
+  const proxies = new Map<Pair, TcpProxy[]>();
+  for (const name of ['redis', 'postgres', 'kafka'] as const) proxies.set(name, [await TcpProxy.start(ports[name])]);
+  proxies.set('crowd', await Promise.all(apis.map(port => TcpProxy.start(port))));
+  const portOf = (name: Pair) => proxies.get(name)?.[0]?.port as number;
+  // A client goes on with the address that the broker tells it.
+  const kafka = ['--override', `advertised.listeners=PLAINTEXT://127.0.0.1:${portOf('kafka')}`];
+  const services = await startServices({ own: true, ports, args: { kafka } });
+  const behind = (address: string, name: Exclude<Pair, 'crowd'>) =>
+    address.replace(`:${ports[name]}`, `:${portOf(name)}`);
+  return {
+    own: true,
+    proxies,
+    services: {
+      ...services,
+      redisUrl: behind(services.redisUrl, 'redis'),
+      databaseUrl: behind(services.databaseUrl, 'postgres'),
+      kafkaBrokers: behind(services.kafkaBrokers, 'kafka'),
+    },
+  };
+}
+
+export class Arena {
+  readonly cluster: Cluster;
+  readonly services: Services;
+  private readonly nodes = new Map<Slot, TestNode>();
+  private readonly ports = new Map<Slot, number>();
+  private readonly options = new Map<Slot, NodeOptions>();
+  private readonly ground: Ground;
+
+  private constructor(ground: Ground, apis: readonly number[]) {
+    this.services = ground.services;
+    this.ground = ground;
+    this.cluster = new Cluster(ground.services, { partitions: '2' });
+    apiSlots.forEach((slot, i) => void this.ports.set(slot, apis[i] as number));
+  }
+
+  /** `own`: servers that are broken. `shared`: servers that others use too, which a fault must not break. */
+  static async open(own: readonly ServerName[] | 'proxied', shared?: Services): Promise<Arena> {
+    const apis = [await freePort(), await freePort()];
+    const ground: Ground =
+      own === 'proxied'
+        ? await proxied(apis)
+        : own.length === 0 && shared
+          ? { services: shared, own: false, proxies: new Map() }
+          : { services: await serversFor(own), own: true, proxies: new Map() };
+    const arena = new Arena(ground, apis);
+    try {
+      // The first makes topics and tables.
+      await arena.start('api1');
+      await Promise.all(slotNames.filter(slot => slot !== 'api1').map(slot => arena.start(slot)));
+      return arena;
+    } catch (error) {
+      await arena.close();
+      throw error;
+    }
+  }
+
+  node(slot: Slot): TestNode {
+    return this.nodes.get(slot) as TestNode;
+  }
+
+  server(name: ServerName): ServiceHandle {
+    return this.services[name] as ServiceHandle;
+  }
+
+  /** Where the crowd presses. */
+  get urls(): string[] {
+    const ports = this.ground.proxies.get('crowd')?.map(({ port }) => port);
+    return (ports ?? apiSlots.map(slot => this.ports.get(slot))).map(port => `http://127.0.0.1:${port}`);
+  }
+
+  proxies(pair: Pair): TcpProxy[] {
+    return this.ground.proxies.get(pair) ?? [];
+  }
+
+  /** Also again, where its clients know it. `options` hold until the next start. */
+  async start(slot: Slot, options: NodeOptions = {}): Promise<TestNode> {
+    const port = this.ports.get(slot) ?? 0;
+    this.options.set(slot, options);
+    const node = await this.cluster.node(slots[slot], { ...options, port });
+    this.nodes.set(slot, node);
+    return node;
+  }
+
+  async restart(slot: Slot, options: NodeOptions = {}): Promise<TestNode> {
+    await this.node(slot).kill();
+    return this.start(slot, options);
+  }
+
+  /** Everything runs, nothing is frozen, and no process is other than it should be. */
+  async heal(): Promise<void> {
+    for (const pair of pairs) for (const proxy of this.proxies(pair)) proxy.set('pass');
+    for (const name of ['redis', 'postgres', 'kafka'] as const) {
+      const server = this.services[name];
+      if (!server) continue;
+      server.resume();
+      await server.start();
+    }
+    for (const slot of slotNames) {
+      const node = this.node(slot);
+      node.resume();
+      const odd = Object.keys(this.options.get(slot) ?? {}).length > 0;
+      if (!node.isAlive || odd) await this.restart(slot);
+    }
+  }
+
+  /** All that is in the log is decided and stored, and verify finds nothing. */
+  async drained(): Promise<void> {
+    const { client } = this.node('api1');
+    await eventually(
+      'all is decided and stored, and verify finds nothing',
+      () => client.verify(),
+      report => report.ok && report.behind === 0 && report.unanswered === 0,
+      30_000,
+    );
+  }
+
+  async dump(): Promise<Dump> {
+    const ports = await openForReading(loadConfig({ flags: { ...this.cluster.flags, logLevel: 'silent' } }));
+    try {
+      const dump: Dump = { entries: [], rows: [], letters: [] };
+      for await (const line of dumpLines(ports)) keep(line, dump);
+      return dump;
+    } finally {
+      await ports.close();
+    }
+  }
+
+  /** Alarms that a process gives, by slot. */
+  async alarms(): Promise<string[]> {
+    const asked = slotNames.map(async slot => {
+      const answer = await fetch(`${this.node(slot).url}/readyz`).catch(() => undefined);
+      const why = answer && !answer.ok ? String(((await answer.json()) as { detail?: unknown }).detail) : '';
+      return / stopped: |ALARM/.test(why) ? [`${slot}: ${why}`] : [];
+    });
+    return (await Promise.all(asked)).flat();
+  }
+
+  async close(): Promise<void> {
+    await this.cluster.stop();
+    if (this.ground.own) await this.services.stop();
+    await Promise.all(pairs.flatMap(pair => this.proxies(pair).map(proxy => proxy.close())));
+  }
+}
+
+function keep(line: DumpLine, dump: Dump): void {
+  switch (line.kind) {
+    case 'entry':
+      dump.entries.push(line);
+      return;
+    case 'row':
+      dump.rows.push(line);
+      return;
+    case 'letter':
+      dump.letters.push(line);
+  }
+}

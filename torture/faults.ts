@@ -1,0 +1,305 @@
+/** The nemesis: what is broken in a round, by name. Whatever a fault leaves broken is healed after it. */
+import { copyFile, readdir, stat, truncate } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Redis } from 'ioredis';
+import type { ServerName } from '../scripts/services.ts';
+import { type KillPoint, killPoints } from '../test/support/kill-points.ts';
+import { eventually } from '../test/support/sale.ts';
+import { type Arena, frozenMs, type Pair, pairs, type Slot } from './arena.ts';
+import type { Crowd } from './crowd.ts';
+import { canMount, onSmallDisk } from './disk.ts';
+import { type Mode, modes } from './proxy.ts';
+
+export interface Context {
+  arena: Arena;
+  crowd: Crowd;
+  /** 0 <= x < 1, seeded. */
+  random(): number;
+  /** Counts what was done, for the report. */
+  did(what: string): void;
+}
+
+export interface Fault {
+  /** Servers that it breaks, or proxies in front of all of them. */
+  own: readonly ServerName[] | 'proxied';
+  run(context: Context): Promise<void>;
+  /** Units of its coupon; some half of the crowd's when absent. */
+  stock?: number;
+  /** The window of its coupon, ms from now. */
+  window?: { opensInMs: number; closesInMs: number };
+  /** No going on: after it the service must say so, and the round ends there. Whether requests were `lost`. */
+  alarms?: 'lost' | 'kept';
+  /** A ledger that goes back to before a restock is a known limit of the filter (docs/architecture.md). */
+  noRestock?: true;
+}
+
+const wait = (ms: number): Promise<void> => new Promise(resolve => setTimeout(resolve, ms));
+const preload = join(import.meta.dirname, '../test/support/shifted-clock.ts');
+const tenMinutesMs = 10 * 60_000;
+/** Settings of the command line: how long a server is away, and how often each role dies in a round. */
+export const extent = { awayMs: 8_000, deaths: 1 };
+/** A point that is not reached by then strikes nobody. */
+const strikeMsMax = 80_000;
+
+/** Times that a proxy spoils something in a round, and for how long each. */
+const spoils = 4;
+const spoiltMs = 1_500;
+
+/** How often each role was struck: points have their turn, beginning anywhere. */
+const struck = new Map<string, number>();
+
+/** One process of each role dies at a point of its own, and another takes its place; all at once. */
+const killed = (points: Partial<Record<Slot, readonly KillPoint[]>>): Fault => ({
+  own: [],
+  // Most points are passed only by winners.
+  stock: 100_000,
+  async run({ arena, crowd, random, did }) {
+    using _ = crowd.pressing(50);
+    const dying = Object.entries(points).map(async ([name, choice]) => {
+      const slot = name as Slot;
+      for (let i = 0; i < extent.deaths; i++) {
+        const turn = struck.get(name) ?? Math.floor(random() * choice.length);
+        struck.set(name, turn + 1);
+        const point = choice[turn % choice.length] as KillPoint;
+        const victim = arena.node(slot);
+        await victim.arm(point);
+        const how = await victim.end(strikeMsMax);
+        if (how !== 'SIGKILL') throw new Error(`${slot} ended with ${how} at ${point}`);
+        did(point);
+        await arena.start(slot);
+      }
+    });
+    await Promise.all(dying);
+  },
+});
+
+const pointsOf = (role: string): KillPoint[] => killPoints.filter(point => point.startsWith(`${role}:`));
+const allPoints = {
+  api2: pointsOf('api'),
+  reserve: pointsOf('reserve'),
+  persist: pointsOf('persist'),
+  stats: pointsOf('stats'),
+};
+
+/** Frozen for longer than the group's session, so that another owner takes over; then it wakes up. */
+const frozen = (slot: Slot): Fault => ({
+  own: [],
+  async run({ arena, crowd, did }) {
+    using _ = crowd.pressing(40);
+    const first = arena.node(slot);
+    first.pause();
+    did(`SIGSTOP ${slot}`);
+    const frozenAt = performance.now();
+    const second = slot.startsWith('api') ? undefined : await arena.cluster.node(slot);
+    await wait(frozenMs - (performance.now() - frozenAt));
+    first.resume();
+    crowd.press(50);
+    await wait(500);
+    await second?.kill();
+  },
+});
+
+const clock = (offMs: number): Fault => ({
+  own: [],
+  window: { opensInMs: 4_000, closesInMs: 60_000 },
+  async run({ arena, crowd, did }) {
+    // Both API processes, so that nobody is saved by the other.
+    const env = { DIBS_TEST_CLOCK_MS: String(offMs) };
+    await Promise.all([arena.restart('api1', { preload, env }), arena.restart('api2', { preload, env })]);
+    did(`clock ${offMs / 60_000} min off`);
+    crowd.press(40);
+    await wait(4_000);
+    crowd.press(60);
+    await crowd.answeredAtLeast(crowd.size);
+  },
+});
+
+const serverFault = (name: ServerName, what: string, run: (context: Context) => Promise<void>): Fault => ({
+  own: [name],
+  async run(context) {
+    using _ = context.crowd.pressing(25);
+    await run(context);
+    context.did(`${name} ${what}`);
+  },
+});
+
+const restarted = (name: ServerName): Fault =>
+  serverFault(name, 'kill -9', async ({ arena, crowd }) => {
+    for (let i = 0; i < 2; i++) {
+      crowd.press(40);
+      await arena.server(name).kill();
+      await wait(200);
+      await arena.server(name).start();
+      await wait(500);
+    }
+  });
+
+const gone = (name: ServerName): Fault =>
+  serverFault(name, `away for ${extent.awayMs / 1_000} s`, async ({ arena }) => {
+    await arena.server(name).kill();
+    await wait(extent.awayMs);
+    await arena.server(name).start();
+  });
+
+const paused = (name: ServerName): Fault =>
+  serverFault(name, 'paused', async ({ arena, crowd }) => {
+    arena.server(name).pause();
+    crowd.press(40);
+    await wait(4_000);
+    arena.server(name).resume();
+  });
+
+/** What goes between these is spoilt for some seconds, one way after another. */
+const spoilt = (between: readonly Pair[], choice: readonly Mode[]): Fault => ({
+  own: 'proxied',
+  async run({ arena, crowd, random, did }) {
+    using _ = crowd.pressing(30);
+    for (let i = 0; i < spoils; i++) {
+      const pair = between[Math.floor(random() * between.length)] as Pair;
+      const mode = choice[Math.floor(random() * choice.length)] as Mode;
+      const proxies = arena.proxies(pair);
+      for (const proxy of proxies) proxy.set(mode);
+      await wait(spoiltMs);
+      for (const proxy of proxies) proxy.set('pass');
+      if (proxies.every(({ bytes }) => bytes === 0)) throw new Error(`nothing goes through the proxy of ${pair}`);
+      did(`proxy ${pair} ${mode}`);
+      await wait(300);
+    }
+  },
+});
+
+async function withRedis<T>({ arena }: Context, use: (redis: Redis) => Promise<T>): Promise<T> {
+  const redis = new Redis(arena.services.redisUrl, { retryStrategy: () => 20 });
+  redis.on('error', () => {});
+  try {
+    return await use(redis);
+  } finally {
+    redis.disconnect();
+  }
+}
+
+/**
+ * The broker comes back with half of a log: somebody must say so. `busy`: a crowd presses on, so that the log has grown
+ * beyond its old end before anybody may have looked.
+ */
+const cut = (log: 'coupon-issued' | 'coupon-issued-success', busy: boolean): Fault => ({
+  own: ['kafka'],
+  alarms: log === 'coupon-issued' ? 'lost' : 'kept',
+  async run({ arena, crowd, did }) {
+    await crowd.answeredAtLeast(crowd.size);
+    const server = arena.server('kafka');
+    await server.kill();
+    await cutTails(server.dataDir, `${arena.cluster.namespace}.${log}-`);
+    did(`tail of ${log} cut off${busy ? ' under a crowd' : ''}`);
+    using _ = busy ? crowd.pressing(3) : undefined;
+    await server.start();
+    await eventually(
+      'somebody says aloud that the log was cut',
+      () => arena.alarms(),
+      alarms => alarms.some(alarm => /cut|not the log|not the one/.test(alarm)),
+      30_000,
+    );
+  },
+});
+
+export const faults: Record<string, Fault> = {
+  none: { own: [], run: async () => {} },
+  kill: killed(allPoints),
+  ...Object.fromEntries(
+    Object.entries(allPoints).flatMap(([slot, points]) => points.map(point => [point, killed({ [slot]: [point] })])),
+  ),
+  'freeze-api': frozen('api1'),
+  'freeze-reserve': frozen('reserve'),
+  'freeze-persist': frozen('persist'),
+  'clock-ahead': clock(tenMinutesMs),
+  'clock-behind': clock(-tenMinutesMs),
+  'two-owners': {
+    own: [],
+    async run({ arena, crowd, did }) {
+      using _ = crowd.pressing(15);
+      const env = { DIBS_TEST_OWNER: 'all' };
+      const others = await Promise.all([
+        arena.cluster.node('reserve,persist', { env }),
+        arena.cluster.node('reserve,persist', { env }),
+      ]);
+      did('two more owners of each partition');
+      crowd.press(100);
+      await wait(2_500);
+      crowd.press(60);
+      await Promise.all(others.map(other => other.kill()));
+    },
+  },
+  'redis-flushall': serverFault('redis', 'FLUSHALL', context =>
+    withRedis(context, async redis => {
+      for (let i = 0; i < 5; i++) {
+        await redis.flushall();
+        await wait(300 * context.random());
+      }
+    }),
+  ),
+  'redis-restart': restarted('redis'),
+  'redis-away': gone('redis'),
+  'redis-pause': paused('redis'),
+  'redis-older': {
+    ...serverFault('redis', 'back with data a second old', context =>
+      withRedis(context, async redis => {
+        const [, dir] = (await redis.config('GET', 'dir')) as [string, string];
+        await redis.save();
+        const older = join(dir, 'older.rdb');
+        await copyFile(join(dir, 'dump.rdb'), older);
+        await wait(1_000);
+        const server = context.arena.server('redis');
+        await server.kill();
+        await copyFile(older, join(dir, 'dump.rdb'));
+        await server.start();
+        await wait(300);
+      }),
+    ),
+    noRestock: true,
+  },
+  'postgres-restart': restarted('postgres'),
+  'postgres-away': gone('postgres'),
+  'postgres-pause': paused('postgres'),
+  'postgres-full': {
+    own: ['postgres'],
+    async run({ arena, crowd, did }) {
+      if (!canMount) {
+        did('postgres disk full: NOT done, a mount needs root on Linux');
+        return;
+      }
+      using _ = crowd.pressing(25);
+      await onSmallDisk(arena.server('postgres'), async disk => {
+        await disk.fill();
+        crowd.press(60);
+        await wait(5_000);
+        await disk.empty();
+        did('postgres disk full');
+        await wait(1_000);
+      });
+    },
+  },
+  'kafka-restart': restarted('kafka'),
+  'kafka-away': gone('kafka'),
+  'kafka-pause': paused('kafka'),
+  proxy: spoilt(pairs, modes),
+  ...Object.fromEntries(
+    pairs.flatMap(pair => modes.map(mode => [`proxy:${pair}-${mode}`, spoilt([pair], [mode])] as const)),
+  ),
+  'log-cut': cut('coupon-issued', false),
+  'log-cut-busy': cut('coupon-issued', true),
+  'change-log-cut': cut('coupon-issued-success', false),
+  'change-log-cut-busy': cut('coupon-issued-success', true),
+};
+
+/** Takes the second half off the newest segment of each partition. */
+async function cutTails(dataDir: string, prefix: string): Promise<void> {
+  for (const name of await readdir(dataDir)) {
+    if (!name.startsWith(prefix) || !/^[0-9]+$/.test(name.slice(prefix.length))) continue;
+    const [segment] = (await readdir(join(dataDir, name)))
+      .filter(file => file.endsWith('.log'))
+      .sort()
+      .reverse();
+    const path = join(dataDir, name, segment as string);
+    await truncate(path, Math.floor((await stat(path)).size / 2));
+  }
+}

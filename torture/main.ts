@@ -1,0 +1,126 @@
+/**
+ * `npm run torture`: real processes on real servers, broken on purpose, round by round. Each round is a sale with a
+ * crowd whose history is kept; afterwards everything is healed, drained, dumped, and judged by the checker and verify.
+ *
+ *   --faults <a,b>   of those that --list shows (all)      --rounds <n>    of each fault (1)
+ *   --seed <n>       (1)                                   --lanes <n>     clusters at once, for faults that break no
+ *   --away-s <n>     how long a server is away (8)                         server (1)
+ *   --deaths <n>     of each role in a round of kill (3)
+ *   --minutes <n>    no new round is begun after this (20)
+ */
+import { parseArgs } from 'node:util';
+import { type Services, startServices } from '../scripts/services.ts';
+import { Arena } from './arena.ts';
+import { extent, faults } from './faults.ts';
+import { runRound } from './round.ts';
+
+const { values } = parseArgs({
+  options: {
+    faults: { type: 'string' },
+    rounds: { type: 'string', default: '1' },
+    seed: { type: 'string', default: '1' },
+    lanes: { type: 'string', default: '1' },
+    minutes: { type: 'string', default: '20' },
+    'away-s': { type: 'string', default: '8' },
+    deaths: { type: 'string', default: '3' },
+    list: { type: 'boolean', default: false },
+  },
+});
+
+const print = (line: string): void => console.log(line);
+/** What single points are for: `kill` strikes all of them, chosen by the seed. */
+const usual = Object.keys(faults).filter(name => !name.includes(':'));
+const until = performance.now() + Number(values.minutes) * 60_000;
+const done = new Map<string, number>();
+let [rounds, failures, calls, entries] = [0, 0, 0, 0];
+
+interface Planned {
+  fault: string;
+  round: number;
+}
+
+/** Rounds of one fault share an arena, so that what one leaves behind is met by the next. */
+async function lane(planned: Planned[], shared: Services | undefined, tag: string): Promise<void> {
+  let arena: Arena | undefined;
+  let own = '';
+  for (let next = planned.shift(); next && performance.now() < until; next = planned.shift()) {
+    const fault = faults[next.fault] as (typeof faults)[string];
+    if (!arena || own !== fault.own.toString()) {
+      await arena?.close();
+      own = fault.own.toString();
+      arena = await Arena.open(fault.own, fault.own.length === 0 ? shared : undefined);
+    }
+    if (!(await oneRound(arena, next, tag)) || fault.alarms) {
+      await arena.close();
+      arena = undefined;
+    }
+  }
+  await arena?.close();
+}
+
+async function oneRound(arena: Arena, { fault, round }: Planned, tag: string): Promise<boolean> {
+  const name = `${fault.replace(/[:_]/g, '-')}-${values.seed}-${tag}${round}`;
+  const random = randomOf(`${values.seed} ${name}`);
+  const did = (what: string) => void done.set(what, (done.get(what) ?? 0) + 1);
+  const startedAt = performance.now();
+  const took = () => `${((performance.now() - startedAt) / 1_000).toFixed(1)} s`;
+  rounds++;
+  try {
+    const report = await runRound({ name, fault: faults[fault] as (typeof faults)[string], arena, random, did });
+    calls += report.calls;
+    entries = Math.max(entries, report.entries);
+    print(`ok    ${name} (${took()}): ${report.calls} calls, ${report.frames} events`);
+    return true;
+  } catch (error) {
+    failures++;
+    print(`FAILS ${name} (${took()}): ${(error as Error).message}`);
+    return false;
+  }
+}
+
+/** mulberry32 of a text. */
+function randomOf(text: string): () => number {
+  let state = 0;
+  for (const letter of text) state = (Math.imul(state, 31) + letter.charCodeAt(0)) | 0;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 4_294_967_296;
+  };
+}
+
+async function main(): Promise<number> {
+  if (values.list) {
+    print(Object.keys(faults).join('\n'));
+    return 0;
+  }
+  extent.awayMs = Number(values['away-s']) * 1_000;
+  extent.deaths = Number(values.deaths);
+  const chosen = values.faults?.split(',') ?? usual;
+  const unknown = chosen.filter(name => !faults[name]);
+  if (unknown.length > 0) throw new Error(`no such fault: ${unknown.join(', ')}; --list shows them`);
+  const planned = chosen.flatMap(fault =>
+    Array.from({ length: Number(values.rounds) }, (_, round) => ({ fault, round })),
+  );
+  const shareable = planned.filter(({ fault }) => faults[fault]?.own.length === 0);
+  const breaking = planned.filter(({ fault }) => faults[fault]?.own.length !== 0);
+  if (shareable.length > 0) {
+    await using services = await startServices();
+    const lanes = Array.from({ length: Number(values.lanes) }, (_, i) => lane(shareable, services, `${i}-`));
+    await Promise.all(lanes);
+  }
+  await lane(breaking, undefined, '');
+  print(`\n${rounds} rounds, ${failures} with violations; ${calls} calls, up to ${entries} entries in one log`);
+  for (const [what, n] of [...done].sort(([a], [b]) => (a < b ? -1 : 1))) print(`  ${String(n).padStart(5)}  ${what}`);
+  const left = shareable.length + breaking.length;
+  if (left > 0) print(`${left} rounds were not begun: --minutes ${values.minutes} are over`);
+  return failures > 0 ? 1 : 0;
+}
+
+try {
+  process.exitCode = await main();
+} catch (error) {
+  console.error(error instanceof Error ? error.message : error);
+  process.exitCode = 1;
+}

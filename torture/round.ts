@@ -1,0 +1,81 @@
+/** One round: a sale with a crowd, a fault in the middle of it, healing, and the checker. */
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { check } from '../src/checker/check.ts';
+import type { Dump } from '../src/checker/dump.ts';
+import type { CheckReport, FindingKind } from '../src/checker/findings.ts';
+import type { HistoryLine } from '../src/checker/history.ts';
+import type { Arena } from './arena.ts';
+import { Crowd } from './crowd.ts';
+import type { Context, Fault } from './faults.ts';
+
+export interface Round {
+  name: string;
+  fault: Fault;
+  arena: Arena;
+  random(): number;
+  did(what: string): void;
+}
+
+/** Where the history and the dump of a round that failed are left. */
+const leftIn = join(import.meta.dirname, '../.torture');
+
+const usualStock = 160;
+
+/** @throws when the sale does not come to rest, or anything of it is not as it must be. */
+export async function runRound({ name, fault, arena, random, did }: Round): Promise<CheckReport> {
+  const crowd = new Crowd(name, arena.urls);
+  const context: Context = { arena, crowd, random, did };
+  let dump: Dump | undefined;
+  try {
+    await crowd.open(fault.stock ?? usualStock, fault.window && windowFrom(fault.window));
+    crowd.press(60);
+    if (!fault.window) await crowd.answeredAtLeast(30);
+    const restocking =
+      !fault.noRestock && !fault.alarms && random() < 0.5 ? crowd.restock(40, `${name}-more`) : undefined;
+    crowd.press(20);
+    await fault.run(context);
+    if (fault.alarms) {
+      dump = await arena.dump();
+      const report = check(crowd.history, dump);
+      if (fault.alarms === 'lost' && report.totals.lost === 0)
+        throw new Error('the log was cut, and the checker found nothing lost');
+      return { ...report, ok: true };
+    }
+    await arena.heal();
+    await restocking;
+    crowd.pressAgain(10);
+    crowd.press(120);
+    await crowd.settle();
+    await arena.drained();
+    dump = await arena.dump();
+    const report = check(crowd.history, dump);
+    if (!report.ok) throw new Error(`the checker found ${foundText(report)}: ${JSON.stringify(report.findings[0])}`);
+    return report;
+  } catch (error) {
+    const left = await leave(name, crowd.history, dump ?? (await arena.dump().catch(() => undefined)));
+    const alarms = await arena.alarms();
+    throw new Error([`${(error as Error).message}`, ...alarms, `left in ${left}`].join('\n'), { cause: error });
+  } finally {
+    crowd.close();
+  }
+}
+
+const windowFrom = ({ opensInMs, closesInMs }: NonNullable<Fault['window']>) => ({
+  opensAt: new Date(Date.now() + opensInMs).toISOString(),
+  closesAt: new Date(Date.now() + closesInMs).toISOString(),
+});
+
+export const foundText = ({ totals }: CheckReport): string =>
+  (Object.keys(totals) as FindingKind[])
+    .flatMap(kind => (totals[kind] > 0 ? [`${totals[kind]} ${kind}`] : []))
+    .join(', ');
+
+async function leave(name: string, history: readonly HistoryLine[], dump: Dump | undefined): Promise<string> {
+  const lines = (all: readonly unknown[]) => all.map(line => `${JSON.stringify(line)}\n`).join('');
+  await mkdir(leftIn, { recursive: true });
+  await writeFile(join(leftIn, `${name}.seen.jsonl`), lines(history));
+  if (dump)
+    await writeFile(join(leftIn, `${name}.kept.jsonl`), lines([...dump.entries, ...dump.rows, ...dump.letters]));
+  return `.torture/${name}.*.jsonl`;
+}
