@@ -5,7 +5,7 @@ import type { CouponReader, SetAside } from '../ports.ts';
 import type { StageLag } from '../stage.ts';
 import type { Access } from './access.ts';
 import { deadLettersMax } from './limits.ts';
-import { ProblemError, problem } from './problem.ts';
+import { type NotOffered, notOffered, ProblemError, problem } from './problem.ts';
 import {
   couponQuery,
   DeadLettersSchema,
@@ -22,6 +22,7 @@ export interface AdminTools {
   operator: Operator;
   store: Pick<CouponReader, 'coupons' | 'setAside'>;
   access: Access;
+  notOffered?: NotOffered;
   lags(): StageLag[];
   verify(couponId?: CouponId): Promise<unknown>;
 }
@@ -86,10 +87,11 @@ export function adminRoutes(app: FastifyInstance, tools: AdminTools): void {
         tags,
         summary: 'The winners again from the log, held against the rows',
         querystring: couponQuery,
-        response: { 200: VerificationSchema, ...refusals, ...problemsOf('UNKNOWN_COUPON') },
+        response: { 200: VerificationSchema, ...refusals, ...problemsOf('UNKNOWN_COUPON', 'NOT_OFFERED') },
       },
     },
     async request => {
+      if (tools.notOffered?.verify !== undefined) throw new ProblemError(notOffered(tools.notOffered.verify));
       const { couponId } = request.query as { couponId?: CouponId };
       if (couponId !== undefined && (await store.coupons([couponId])).length === 0) {
         throw new ProblemError(problem('UNKNOWN_COUPON', 'there is no coupon with this id'));

@@ -7,7 +7,16 @@ import type { CouponReader, SaleStats, SeriesPoint } from '../ports.ts';
 import type { Counts } from '../sale.ts';
 import type { Access } from './access.ts';
 import { couponsListedMax, statsBaselineSeconds, statsSeconds } from './limits.ts';
-import { malformed, notAccepted, outcomeUnknown, type Problem, ProblemError, problem } from './problem.ts';
+import {
+  malformed,
+  type NotOffered,
+  notAccepted,
+  notOffered,
+  outcomeUnknown,
+  type Problem,
+  ProblemError,
+  problem,
+} from './problem.ts';
 import {
   AddStock,
   CouponSchema,
@@ -24,6 +33,7 @@ import {
 export interface CouponTools {
   operator: Operator;
   store: Pick<CouponReader, 'stats'>;
+  notOffered?: NotOffered;
   host: Host;
   access: Access;
 }
@@ -52,7 +62,7 @@ export function couponRoutes(app: FastifyInstance, tools: CouponTools): void {
   writeRoutes(app, tools);
 }
 
-function readRoutes(app: FastifyInstance, { operator, store, host, access }: CouponTools): void {
+function readRoutes(app: FastifyInstance, { operator, store, host, access, notOffered: none }: CouponTools): void {
   app.get(
     '/coupons',
     {
@@ -85,12 +95,16 @@ function readRoutes(app: FastifyInstance, { operator, store, host, access }: Cou
         tags: ['operator'],
         summary: 'What was issued and refused, in all and by second',
         params: couponPath,
-        response: { 200: StatsSchema, ...problemsOf('UNAUTHENTICATED', 'FORBIDDEN', 'UNKNOWN_COUPON', 'UNAVAILABLE') },
+        response: {
+          200: StatsSchema,
+          ...problemsOf('UNAUTHENTICATED', 'FORBIDDEN', 'UNKNOWN_COUPON', 'NOT_OFFERED', 'UNAVAILABLE'),
+        },
       },
     },
     async request => {
       const { couponId } = request.params as Path;
       known(await operator.view(couponId));
+      if (none?.stats !== undefined) throw new ProblemError(notOffered(none.stats));
       const now = host.now();
       const stats = await store.stats(couponId, statsSeconds + statsBaselineSeconds, now);
       return statsJson(couponId, stats, now);

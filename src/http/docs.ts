@@ -1,7 +1,8 @@
 /** /openapi.json from the schemas that validate, and a page that shows it. */
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { AuthSettings } from './auth.ts';
 import {
   AcceptedSchema,
@@ -56,14 +57,34 @@ export async function openApi(app: FastifyInstance, version: string, auth: AuthS
   app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger());
 }
 
-/** The routes that are served in front of fastify are declared here, so that the page knows them. */
-export function declareFront(app: FastifyInstance): void {
+/** The routes that are served in front of fastify, by the one thing that serves them. */
+export interface FrontRoutes {
+  /** The last argument is what stands in the path, as it stands there. */
+  issue: { serve(req: IncomingMessage, res: ServerResponse, couponId: string): void };
+  streams: { serve(req: IncomingMessage, res: ServerResponse, taskId: string): void };
+}
+
+/**
+ * Declared here, so that the page knows them. Who comes this way wrote the address in another of its forms (absolute,
+ * with an escape, with a fragment), and is handed back before anything of the request is read.
+ */
+export function declareFront(app: FastifyInstance, { issue, streams }: FrontRoutes): void {
+  const handBack =
+    (route: FrontRoutes[keyof FrontRoutes], name: string) => async (request: FastifyRequest, reply: FastifyReply) => {
+      reply.hijack();
+      route.serve(
+        request.raw,
+        reply.raw,
+        encodeURIComponent((request.params as Record<string, string>)[name] as string),
+      );
+    };
   const inFront = async () => {
     throw new Error('this route is served in front of fastify');
   };
   app.post(
     '/coupons/:couponId/issue',
     {
+      onRequest: handBack(issue, 'couponId'),
       schema: {
         tags: ['user'],
         summary: 'Press the button',
@@ -88,6 +109,7 @@ export function declareFront(app: FastifyInstance): void {
   app.get(
     '/tasks/:taskId/events',
     {
+      onRequest: handBack(streams, 'taskId'),
       schema: {
         tags: ['user'],
         summary: 'Progress of a request as it happens, and how it ended',
@@ -97,7 +119,7 @@ export function declareFront(app: FastifyInstance): void {
         params: pathOf({ taskId: text('As the 202 gave it.') }),
         response: {
           200: { description: 'The stream.', content: { 'text/event-stream': { schema: text('Events.') } } },
-          ...problemsOf('UNKNOWN_TASK', 'NOT_ACCEPTABLE', 'TOO_MANY_REQUESTS', 'UNAVAILABLE'),
+          ...problemsOf('UNKNOWN_TASK', 'NOT_ACCEPTABLE', 'TOO_MANY_REQUESTS', 'NOT_OFFERED', 'UNAVAILABLE'),
         },
       },
     },

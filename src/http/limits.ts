@@ -7,6 +7,10 @@ export const requestMsMax = 30_000;
 export const connectionCheckMs = 2_000;
 /** A connection without a request is kept this long. */
 export const keepAliveMs = 65_000;
+/** An answer of which a client takes nothing for this long is given up, and its connection ends. */
+export const unreadMsMax = 30_000;
+/** Requests of one connection that wait behind the answer to another: each may hold an answer, or an open file. */
+export const pipelinedMax = 32;
 /** Bytes of a request's line and headers. */
 export const headBytesMax = 16 * 1024;
 /** Bytes of a refused request's body that are read and thrown away so that the answer arrives; then it is cut. */
@@ -31,7 +35,7 @@ export const statsBaselineSeconds = 3_600;
 export const couponsListedMax = 1_000;
 export const deadLettersMax = 200;
 /** What `Retry-After` asks for, s. */
-export const retryAfterS = { notAccepted: 1, outcomeUnknown: 1, unavailable: 2, streams: 5 } as const;
+export const retryAfterS = { notAccepted: 1, outcomeUnknown: 1, unavailable: 2, streams: 5, pipelined: 1 } as const;
 /** Discounts, in the smallest unit of a currency. */
 export const discountFixedMax = 1_000_000_000;
 /** While the server stops, connections without a request are closed this often. */

@@ -26,6 +26,7 @@ const table = {
   TOO_MANY_REQUESTS: [429, 'Too many requests'],
   HEADERS_TOO_LARGE: [431, 'The headers are too large'],
   INTERNAL: [500, 'Something is broken here'],
+  NOT_OFFERED: [501, 'Not in this profile'],
   NOT_ACCEPTED: [503, 'Not accepted: surely not queued'],
   OUTCOME_UNKNOWN: [503, 'It is not known whether the request was queued'],
   UNAVAILABLE: [503, 'Not available at present'],
@@ -94,6 +95,10 @@ export const withHeaders = (reply: Reply, headers: readonly string[]): Reply =>
 export const unavailable: Problem = problem('UNAVAILABLE', 'a server that is needed does not answer, try again', {
   retryAfterS: retryAfterS.unavailable,
 });
+/** What a profile may leave out; the value is why. */
+export type NotOffered = Readonly<Partial<Record<'events' | 'stats' | 'verify', string>>>;
+export const notOffered = (why: string): Problem => problem('NOT_OFFERED', why);
+
 export const notAccepted: Problem = problem('NOT_ACCEPTED', 'surely not queued, try again', {
   retryAfterS: retryAfterS.notAccepted,
 });

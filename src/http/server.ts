@@ -3,14 +3,14 @@
  * one mechanism for both of errors, who is asking, rates and metrics.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo, Socket } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import Fastify, { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import type { CouponId } from '../coupon.ts';
 import { messageOf } from '../errors.ts';
 import type { Host } from '../host.ts';
 import type { Hub } from '../hub.ts';
 import type { FrontDoor } from '../issue.ts';
-import { bodyBytesMax, drainMsMax } from '../limits.ts';
+import { bodyBytesMax, drainMsMax, streamsMax, streamsPerAddressMax } from '../limits.ts';
 import type { Log } from '../metrics.ts';
 import type { Operator } from '../operator.ts';
 import type { CouponStore } from '../ports.ts';
@@ -20,6 +20,7 @@ import type { Sealer } from '../task.ts';
 import { createAccess } from './access.ts';
 import { adminRoutes, lagRoute } from './admin.ts';
 import { type AuthSettings, createAuth } from './auth.ts';
+import { guardConnections, Pipelines, refuseUnreadable, tooManyPipelined } from './connection.ts';
 import { createCors } from './cors.ts';
 import { couponRoutes } from './coupons.ts';
 import { declareFront, openApi } from './docs.ts';
@@ -33,11 +34,22 @@ import {
   keepAliveMs,
   paramLengthMax,
   requestMsMax,
+  unreadMsMax,
 } from './limits.ts';
 import { meRoutes } from './me.ts';
 import { foreignFault } from './origin.ts';
 import { pageRoute } from './page.ts';
-import { type Problem, ProblemError, problem, problemOf, replyOf, unavailable } from './problem.ts';
+import {
+  malformed,
+  type NotOffered,
+  type Problem,
+  ProblemError,
+  problem,
+  problemOf,
+  type Reply,
+  replyOf,
+  unavailable,
+} from './problem.ts';
 import type { Prometheus } from './prometheus.ts';
 import { parseQuery } from './query.ts';
 import { createRates } from './rate.ts';
@@ -73,6 +85,10 @@ export interface HttpTools {
   partitions: number;
   /** Answers that one turn of the event loop may write; all when absent. */
   answersPerTurnMax?: number;
+  /** Routes that answer 501, and why. */
+  notOffered?: NotOffered;
+  /** As in limits.ts where absent. */
+  bounds?: Partial<Bounds>;
   host: Host;
   metrics: Prometheus;
   say: Log;
@@ -81,6 +97,26 @@ export interface HttpTools {
   ready(): { ok: boolean; why?: string };
   verify(couponId?: CouponId): Promise<unknown>;
 }
+
+/** What a test can neither wait for nor fill up. */
+export interface Bounds {
+  headersMs: number;
+  requestMs: number;
+  /** How often connections are held against both. */
+  checkMs: number;
+  unreadMs: number;
+  streams: number;
+  streamsPerAddress: number;
+}
+
+const boundsMax: Bounds = {
+  headersMs: headersMsMax,
+  requestMs: requestMsMax,
+  checkMs: connectionCheckMs,
+  unreadMs: unreadMsMax,
+  streams: streamsMax,
+  streamsPerAddress: streamsPerAddressMax,
+};
 
 export interface Listening {
   host: string;
@@ -95,11 +131,14 @@ export interface Http {
   stop(): Promise<void>;
   /** 0 until it listens. */
   readonly port: number;
+  /** Every route, `GET /coupons/:couponId`: who may call it is tested for each. */
+  readonly routes: readonly string[];
 }
 
 export async function createHttp(tools: HttpTools): Promise<Http> {
   const { settings, say } = tools;
-  const front = createFront(tools);
+  const bounds = { ...boundsMax, ...tools.bounds };
+  const front = createFront(tools, bounds);
   let server: Server | undefined;
   const app = Fastify({
     // Request logs cost more than half of what a route may; metrics count instead.
@@ -111,7 +150,9 @@ export async function createHttp(tools: HttpTools): Promise<Http> {
     frameworkErrors: (error, request, reply) => sendError(error, request, reply, say),
     clientErrorHandler: refuseUnreadable,
     serverFactory: handler => {
-      server = createServer(nodeOptions, front.listener(handler));
+      server = createServer(optionsOf(bounds), front.listener(handler));
+      server.timeout = bounds.unreadMs;
+      guardConnections(server, front.refuse);
       return server;
     },
   });
@@ -119,7 +160,7 @@ export async function createHttp(tools: HttpTools): Promise<Http> {
   await openApi(app, settings.version ?? '0', settings.auth);
   addHooks(app, front.cors.headers, say, routes);
   if (settings.auth.kind === 'none') ownOriginOnly(app, settings);
-  addRoutes(app, tools, front.auth);
+  addRoutes(app, tools, front);
   if (settings.api !== false) await pageRoute(app);
   await app.ready();
   tools.metrics.watch({
@@ -127,22 +168,24 @@ export async function createHttp(tools: HttpTools): Promise<Http> {
     streamsOpen: () => front.streams.open,
     pending: () => tools.door.pending,
   });
-  return lifeOf(app, server as unknown as Server, front, settings);
+  return lifeOf(app, server as unknown as Server, front, tools.settings, routes.all);
 }
 
-const nodeOptions = {
-  headersTimeout: headersMsMax,
-  requestTimeout: requestMsMax,
-  connectionsCheckingInterval: connectionCheckMs,
+const optionsOf = ({ headersMs, requestMs, checkMs }: Bounds) => ({
+  headersTimeout: headersMs,
+  requestTimeout: requestMs,
+  connectionsCheckingInterval: checkMs,
   keepAliveTimeout: keepAliveMs,
   maxHeaderSize: headBytesMax,
-} as const;
+  // We refuse it ourselves, in the form of all errors.
+  requireHostHeader: false,
+});
 
 type Handler = (req: IncomingMessage, res: ServerResponse) => void;
 type Front = ReturnType<typeof createFront>;
 
 /** What is served in front of fastify, and how both share what they share. */
-function createFront(tools: HttpTools) {
+function createFront(tools: HttpTools, bounds: Bounds) {
   const { settings, host, say } = tools;
   const auth = createAuth(settings.auth, host);
   const cors = createCors(settings.corsOrigin);
@@ -150,15 +193,20 @@ function createFront(tools: HttpTools) {
   const rates = createRates(settings, host);
   const shared = { ...tools, auth, rates, replies, headers: cors.headers };
   const issue = new IssueRoute(shared);
-  const streams = new Streams(shared);
-  const stopping = replyOf({ ...unavailable, detail: 'this server is stopping', headers: ['connection', 'close'] });
+  const streams = new Streams({ ...shared, bounds });
+  const pipelines = new Pipelines();
+  const stopping = closing({ ...unavailable, detail: 'this server is stopping' }, cors.headers);
+  const nameless = closing(malformed('the header Host is missing'), cors.headers);
+  const crowded = closing(tooManyPipelined, cors.headers);
   const api = settings.api !== false;
   let isStopping = false;
   return {
     auth,
     cors,
     replies,
+    issue,
     streams,
+    refuse: (res: ServerResponse, fault: Problem) => replies.send(res, closing(fault, cors.headers)),
     stop() {
       isStopping = true;
       streams.stop();
@@ -168,6 +216,9 @@ function createFront(tools: HttpTools) {
       (handler: Handler): Handler =>
       (req, res) => {
         if (isStopping) return replies.send(res, stopping);
+        if (req.headers.host === undefined && req.httpVersionMinor === 1) return replies.send(res, nameless);
+        // Without a socket: another answer is under way on it.
+        if (res.socket === null && !pipelines.admit(req.socket, res)) return replies.send(res, crowded);
         if (!api) return handler(req, res);
         const { method } = req;
         const url = req.url as string;
@@ -182,6 +233,10 @@ function createFront(tools: HttpTools) {
       },
   };
 }
+
+/** The connection ends after it. */
+const closing = (fault: Problem, headers: readonly string[]): Reply =>
+  replyOf({ ...fault, headers: ['connection', 'close', ...headers] });
 
 /** The one path segment between both, if the path is that. A query is ignored. */
 function between(url: string, head: string, tail: string): string | undefined {
@@ -231,12 +286,12 @@ function ownOriginOnly(app: FastifyInstance, { host, corsOrigin }: HttpSettings)
   });
 }
 
-function addRoutes(app: FastifyInstance, tools: HttpTools, auth: Front['auth']): void {
-  const shared = { ...tools, access: createAccess(auth) };
+function addRoutes(app: FastifyInstance, tools: HttpTools, front: Front): void {
+  const shared = { ...tools, access: createAccess(front.auth) };
   healthRoutes(app, shared);
   lagRoute(app, shared);
   if (tools.settings.api === false) return;
-  declareFront(app);
+  declareFront(app, front);
   taskRoutes(app, shared);
   meRoutes(app, shared);
   couponRoutes(app, shared);
@@ -260,25 +315,13 @@ function sendProblem(reply: FastifyReply, of: Problem): void {
   reply.send(body);
 }
 
-/** What is no HTTP, or came too slowly or too large: the connection ends after the answer. */
-function refuseUnreadable(error: Error & { code?: string }, socket: Socket): void {
-  if (!socket.writable || error.code === 'ECONNRESET' || socket.bytesWritten > 0) {
-    socket.destroy();
-    return;
-  }
-  const tooLarge = error.code === 'HPE_HEADER_OVERFLOW';
-  const of = tooLarge
-    ? problem('HEADERS_TOO_LARGE', `the request's line and headers may have at most ${headBytesMax} bytes`)
-    : problem('MALFORMED_REQUEST', 'this is not an HTTP request, or it came too slowly');
-  const { status, headers, body } = replyOf(of);
-  const lines = [`HTTP/1.1 ${status} ${tooLarge ? 'Request Header Fields Too Large' : 'Bad Request'}`];
-  for (let i = 0; i < headers.length; i += 2) lines.push(`${headers[i]}: ${headers[i + 1]}`);
-  lines.push('connection: close', '', '');
-  socket.end(Buffer.concat([Buffer.from(lines.join('\r\n'), 'latin1'), body as Buffer]));
-}
-
-function lifeOf(app: FastifyInstance, server: Server, front: Front, settings: HttpSettings): Http {
-  const { host, port } = settings;
+function lifeOf(
+  app: FastifyInstance,
+  server: Server,
+  front: Front,
+  { host, port }: HttpSettings,
+  routes: readonly string[],
+): Http {
   let started: Promise<Listening> | undefined;
   let stopped: Promise<void> | undefined;
   const portNow = () => (server.address() as AddressInfo | null)?.port ?? 0;
@@ -295,6 +338,7 @@ function lifeOf(app: FastifyInstance, server: Server, front: Front, settings: Ht
     }
   };
   return {
+    routes,
     start() {
       started ??= app.listen({ host, port }).then(() => {
         const name = host.includes(':') ? `[${host}]` : host;

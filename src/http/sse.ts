@@ -6,20 +6,14 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { CouponId } from '../coupon.ts';
 import type { Host } from '../host.ts';
 import type { Hub, Watching } from '../hub.ts';
-import {
-  pingMs,
-  streamBufferBytesMax,
-  streamRetryMsMax,
-  streamRetryMsMin,
-  streamsMax,
-  streamsPerAddressMax,
-} from '../limits.ts';
+import { pingMs, streamBufferBytesMax, streamRetryMsMax, streamRetryMsMin } from '../limits.ts';
 import type { Metrics } from '../metrics.ts';
 import type { Status } from '../outcome.ts';
 import type { Sealer } from '../task.ts';
 import { addressOf, askedOf } from './asked.ts';
 import { retryAfterS } from './limits.ts';
-import { problem, type Reply, replyOf, unavailable, withHeaders } from './problem.ts';
+import { type NotOffered, notOffered, problem, type Reply, replyOf, unavailable, withHeaders } from './problem.ts';
+import { networkOf } from './rate.ts';
 import type { Replies, Writer } from './replies.ts';
 import { openTask, taskJson, unknownTask } from './tasks.ts';
 
@@ -30,8 +24,11 @@ export interface StreamTools {
   host: Host;
   metrics: Metrics;
   replies: Replies;
+  notOffered?: NotOffered;
   /** Further headers of each answer, name and value in turn. */
   headers: readonly string[];
+  /** How many may be open. An IPv6 address is one of its /64. */
+  bounds: { streams: number; streamsPerAddress: number };
 }
 
 /** The wheel turns once a second, so that pings are spread over their period. */
@@ -62,12 +59,15 @@ export class Streams {
   private readonly wheel: Set<Stream>[] = Array.from({ length: spokes }, () => new Set());
   private readonly addresses = new Map<string, Address>();
   private readonly head: string[];
+  private readonly none: Reply | undefined;
   private timer: NodeJS.Timeout | undefined;
   private spoke = 0;
   open = 0;
 
   constructor(tools: StreamTools) {
     this.tools = tools;
+    const why = tools.notOffered?.events;
+    this.none = why === undefined ? undefined : replyOf(notOffered(why));
     this.head = [
       ...['content-type', 'text/event-stream; charset=utf-8', 'cache-control', 'no-store'],
       ...['x-accel-buffering', 'no', ...tools.headers],
@@ -79,10 +79,11 @@ export class Streams {
     const task = openTask(taskId, this.tools);
     const { accept, lastEventId } = askedOf(req.rawHeaders);
     if ('code' in task) return this.refuse(res, task === unknownTask ? refusals.unknown : refusals.unavailable);
+    if (this.none) return this.refuse(res, this.none);
     if (!accepts(accept)) return this.refuse(res, refusals.form);
     if (req.method === 'HEAD') return out.send(res, { status: 200, headers: this.head, body: '' });
-    if (this.open >= streamsMax) return this.refuse(res, refusals.full);
-    const address = this.admit(addressOf(res));
+    if (this.open >= this.tools.bounds.streams) return this.refuse(res, refusals.full);
+    const address = this.admit(networkOf(addressOf(res)));
     if (!address) return this.refuse(res, refusals.fullForOne);
     const stream = new Stream(this, res, taskId, task.couponId, seenOf(lastEventId), this.open % spokes, address);
     this.open++;
@@ -116,12 +117,9 @@ export class Streams {
   }
 
   private admit(name: string): Address | undefined {
-    let address = this.addresses.get(name);
-    if (!address) {
-      address = { name, streams: 0 };
-      this.addresses.set(name, address);
-    }
-    if (address.streams >= streamsPerAddressMax) return undefined;
+    const address = this.addresses.get(name) ?? { name, streams: 0 };
+    if (address.streams >= this.tools.bounds.streamsPerAddress) return undefined;
+    this.addresses.set(name, address);
     address.streams++;
     return address;
   }

@@ -1,0 +1,63 @@
+/** What becomes of a connection that brings no HTTP, or what node would answer by itself in a form that is not ours. */
+import type { Server, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import { headBytesMax, pipelinedMax, retryAfterS } from './limits.ts';
+import { malformed, type Problem, problem, replyOf } from './problem.ts';
+
+/** `refuse` answers and ends the connection. */
+export function guardConnections(server: Server, refuse: (res: ServerResponse, fault: Problem) => void): void {
+  server.on('checkExpectation', (_req, res) => refuse(res, unmet));
+  // With a listener it is ours to end what is kept for a next request, too.
+  server.on('timeout', socket => {
+    const waits = answerOf(socket) && socket.writableLength === 0;
+    if (!waits) socket.destroy();
+  });
+}
+
+const unmet = malformed('the header Expect must be 100-continue');
+export const tooManyPipelined = problem(
+  'TOO_MANY_REQUESTS',
+  `at most ${pipelinedMax} requests may wait for an answer on one connection`,
+  { retryAfterS: retryAfterS.pipelined },
+);
+
+/** Counts the requests that wait behind another's answer on their connection, where there are any. */
+export class Pipelines {
+  private readonly waiting = new WeakMap<Socket, number>();
+
+  /** Of a request whose answer cannot be written yet. False: it is one too many. */
+  admit(socket: Socket, res: ServerResponse): boolean {
+    const waiting = this.waiting.get(socket) ?? 0;
+    if (waiting >= pipelinedMax) return false;
+    this.waiting.set(socket, waiting + 1);
+    res.once('close', () => this.waiting.set(socket, (this.waiting.get(socket) as number) - 1));
+    return true;
+  }
+}
+
+/** The answer under way on a connection. Node keeps it here, and its own handler of such errors looks at it as well. */
+const answerOf = (socket: Socket): ServerResponse | null | undefined =>
+  (socket as { _httpMessage?: ServerResponse | null })._httpMessage;
+
+/** What is no HTTP, or came too slowly or too large: the connection ends after the answer. */
+export function refuseUnreadable(error: Error & { code?: string }, socket: Socket): void {
+  const answer = answerOf(socket);
+  if (answer?.req.complete && !answer.headersSent) {
+    // Whoever asked before gets the answer to that, not ours; then the connection ends.
+    answer.shouldKeepAlive = false;
+    return;
+  }
+  if (!socket.writable || error.code === 'ECONNRESET' || socket.bytesWritten > 0) {
+    socket.destroy();
+    return;
+  }
+  const tooLarge = error.code === 'HPE_HEADER_OVERFLOW';
+  const of = tooLarge
+    ? problem('HEADERS_TOO_LARGE', `the request's line and headers may have at most ${headBytesMax} bytes`)
+    : problem('MALFORMED_REQUEST', 'this is not an HTTP request, or it came too slowly');
+  const { status, headers, body } = replyOf(of);
+  const lines = [`HTTP/1.1 ${status} ${tooLarge ? 'Request Header Fields Too Large' : 'Bad Request'}`];
+  for (let i = 0; i < headers.length; i += 2) lines.push(`${headers[i]}: ${headers[i + 1]}`);
+  lines.push('connection: close', '', '');
+  socket.end(Buffer.concat([Buffer.from(lines.join('\r\n'), 'latin1'), body as Buffer]));
+}
