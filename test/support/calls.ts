@@ -27,7 +27,7 @@ export async function call(url: string, what: string, { headers = {}, body }: Ca
   const answer = await fetch(url + path, init);
   const text = await answer.text();
   const isJson = answer.headers.get('content-type')?.includes('json') ?? false;
-  return { status: answer.status, headers: answer.headers, body: isJson ? JSON.parse(text) : text };
+  return { status: answer.status, headers: answer.headers, body: isJson && text !== '' ? JSON.parse(text) : text };
 }
 
 /** Holds an answer against the one form of all errors. */
