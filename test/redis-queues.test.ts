@@ -80,6 +80,18 @@ if (!url) {
       assert.equal(await log.unhandled(changeLog, 0), 0);
     });
 
+    test('what is being popped at this moment is not handled, whoever asks', async () => {
+      const log = await open(fresh().prefix);
+      await log.append(changeLog, 0, ['x']);
+      await log.append(requestLog, 0, ['warms the script up']);
+      await log.read(requestLog, 0, 0, 1, 0);
+      const [{ entries }, unhandled] = await Promise.all([
+        log.read(changeLog, 0, 0, 1, 0),
+        log.unhandled(changeLog, 0),
+      ]);
+      assert.deepEqual([entries.length, unhandled], [1, 1]);
+    });
+
     test('offsets are never given twice: neither after all is lost nor after an older copy came back', async () => {
       const { prefix, admin, loseAll, names } = fresh();
       const log = await open(prefix, { beginsAt: async () => 5_000 });

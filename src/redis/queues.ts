@@ -39,6 +39,8 @@ interface Queue {
   least: number;
   /** What was popped last: until a read begins behind it, nobody knows whether it was handled. */
   held: LogEntry[];
+  /** Settles, never failing, when what is being popped is in `held`. */
+  popping: Promise<unknown>;
 }
 
 export class RedisQueues implements EventLog {
@@ -103,7 +105,11 @@ export class RedisQueues implements EventLog {
     let isEmpty = false;
     while (queue.held.length === 0 && !signal?.aborted) {
       // An entry below `from` was decided before: it came back with an older copy of the queue.
-      queue.held = (await this.pop(queue, max)).filter(entry => entry.offset >= from);
+      const popped = this.pop(queue, max).then(entries => {
+        queue.held = entries.filter(entry => entry.offset >= from);
+      });
+      queue.popping = popped.catch(() => {});
+      await popped;
       isEmpty = queue.held.length === 0;
       const leftMs = until - this.host.now();
       if (!isEmpty || leftMs <= 0) break;
@@ -125,7 +131,10 @@ export class RedisQueues implements EventLog {
 
   async unhandled(log: LogName, partition: number): Promise<number> {
     const queue = this.queueOf(log, partition);
-    return (await this.connection.run(redis => redis.llen(queue.key))) + queue.held.length;
+    const waiting = await this.connection.run(redis => redis.llen(queue.key));
+    // The queue's length may be that after a pop whose entries are not in our hands yet.
+    await queue.popping;
+    return waiting + queue.held.length;
   }
 
   /** All partitions at once: who may read is settled by the lease of the schedulers. */
@@ -189,7 +198,7 @@ export class RedisQueues implements EventLog {
     const key = `${this.settings.prefix ?? 'dibs'}:{${partition}}:queue:${log}`;
     let queue = this.queues.get(key);
     if (!queue) {
-      queue = { log, partition, key, least: 0, held: [] };
+      queue = { log, partition, key, least: 0, held: [], popping: Promise.resolve() };
       this.queues.set(key, queue);
     }
     return queue;
