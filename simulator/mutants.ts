@@ -28,7 +28,7 @@ export interface Caught {
 }
 
 const root = join(import.meta.dirname, '..');
-const runMsMax = 120_000;
+const runMsMax = 600_000;
 
 /** Runs the simulator of a copy with the mistake in it. @throws when the text to replace is not there exactly once. */
 export async function hunt(mutant: Mutant, seeds: number): Promise<Caught> {
