@@ -106,7 +106,7 @@ const boundsOf = (commandMs: number): RedisOptions & { replyMapping: 'legacy' } 
   maxRetriesPerRequest: 0,
   commandTimeout: commandMs,
   connectTimeout: connectMsMax,
-  socketTimeout: silentMsMax,
+  socketTimeout: Math.max(silentMsMax, commandMs),
   keepAlive: keepAliveMs,
   disconnectTimeout: disconnectMsMax,
   autoResubscribe: false,

@@ -2,6 +2,8 @@
 
 /** A command that is unanswered for this long failed; it may still be carried out. */
 export const commandMsMax = 1_000;
+/** What is popped from a queue and not heard of is lost, so its answer is waited for longer. */
+export const popMsMax = 15_000;
 /** Connecting, up to the first byte. */
 export const connectMsMax = 1_000;
 /** A connection on which commands wait and nothing arrives for this long is given up. */

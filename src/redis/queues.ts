@@ -8,7 +8,7 @@ import { messageOf, NotAccepted, OutcomeUnknown, Refused, Unavailable } from '..
 import { createHost, type Host } from '../host.ts';
 import type { Assignment, EventLog, ReadBatch } from '../ports.ts';
 import { type Connection, connect, type RedisCounts, type RedisSettings } from './connection.ts';
-import { queuePollMs, startMsMax, startPollMs } from './limits.ts';
+import { popMsMax, queuePollMs, startMsMax, startPollMs } from './limits.ts';
 
 export interface QueueSettings extends RedisSettings {
   partitions: number;
@@ -50,6 +50,8 @@ export class RedisQueues implements EventLog {
   private readonly settings: QueueSettings;
   private readonly host: Host;
   private readonly connection: Connection;
+  /** For pops alone: nothing else waits as long, or behind one that does. */
+  private readonly popper: Connection;
   private readonly queues = new Map<string, Queue>();
   private closed = false;
 
@@ -60,6 +62,7 @@ export class RedisQueues implements EventLog {
     // The same after Redis was emptied: restarts must go on.
     this.identity = `redis-queues:${settings.prefix ?? 'dibs'}`;
     this.connection = connect(settings, this.counts);
+    this.popper = connect({ ...settings, commandMs: popMsMax, log: () => {} }, this.counts);
   }
 
   async answers(): Promise<void> {
@@ -132,7 +135,7 @@ export class RedisQueues implements EventLog {
   async unhandled(log: LogName, partition: number): Promise<number> {
     const queue = this.queueOf(log, partition);
     const waiting = await this.connection.run(redis => redis.llen(queue.key));
-    // The queue's length may be that after a pop whose entries are not in our hands yet.
+    // That may be the length after a pop whose entries are not in our hands yet.
     await queue.popping;
     return waiting + queue.held.length;
   }
@@ -161,7 +164,7 @@ export class RedisQueues implements EventLog {
 
   async close(): Promise<void> {
     this.closed = true;
-    await this.connection.close();
+    await Promise.all([this.connection.close(), this.popper.close()]);
   }
 
   private async begin(queue: Queue, values: readonly string[]): Promise<number> {
@@ -185,7 +188,7 @@ export class RedisQueues implements EventLog {
   }
 
   private async pop(queue: Queue, max: number): Promise<LogEntry[]> {
-    const [counter, ...items] = await this.connection.script<string[]>('queue_pop', queue.key, [`${max}`]);
+    const [counter, ...items] = await this.popper.script<string[]>('queue_pop', queue.key, [`${max}`]);
     const entries = items.map(entryOf);
     queue.least = Math.max(queue.least, Number(counter), (entries.at(-1)?.offset ?? -1) + 1);
     return entries;
