@@ -132,7 +132,7 @@ describe('what is shown', () => {
   });
 });
 
-describe('against a server', { timeout: 60_000 }, () => {
+describe('against a server', { timeout: 110_000 }, () => {
   const ground = embeddedGround();
   after(() => ground.close());
 

@@ -41,7 +41,7 @@ const bearer = (token: string) => ({ authorization: `Bearer ${token}` });
 
 for (const profile of profiles) {
   const skip = untestable(profile);
-  describe(`access, ${profile}`, { skip, timeout: 60_000 }, () => {
+  describe(`access, ${profile}`, { skip, timeout: 110_000 }, () => {
     let ground: Ground;
     let app: App;
     before(async () => {
@@ -120,7 +120,7 @@ for (const profile of profiles) {
     });
   });
 
-  describe(`a stage of one's own, ${profile}`, { skip, timeout: 60_000 }, () => {
+  describe(`a stage of one's own, ${profile}`, { skip, timeout: 110_000 }, () => {
     const name = 'counts the wins, keeps its place over a restart, and does not count a coupon twice';
     test(name, owed(profile, 'own stages'), async () => {
       const ground = await groundOf(profile, { partitions: '1' });
@@ -157,7 +157,7 @@ for (const profile of profiles) {
   });
 }
 
-test('the example runs by itself: node examples/audit-stage.ts', { timeout: 60_000 }, async () => {
+test('the example runs by itself: node examples/audit-stage.ts', { timeout: 110_000 }, async () => {
   const { environment, folder, close } = embeddedGround();
   const example = spawnDibs(['examples/audit-stage.ts'], { ...environment, AUDIT_FOLDER: folder });
   try {

@@ -115,7 +115,7 @@ describe('instances, cluster', { skip: noCluster, timeout: 90_000 }, () => {
   });
 });
 
-describe('instances, embedded', { timeout: 60_000 }, () => {
+describe('instances, embedded', { timeout: 110_000 }, () => {
   let ground: Ground;
   before(() => {
     ground = embeddedGround();

@@ -9,7 +9,7 @@ import { assertProblem, call } from './support/calls.ts';
 import { type Ground, schedulerGround, untestable } from './support/profiles.ts';
 import { ended } from './support/road.ts';
 
-describe('the scheduler profile', { skip: untestable('scheduler'), timeout: 60_000 }, () => {
+describe('the scheduler profile', { skip: untestable('scheduler'), timeout: 110_000 }, () => {
   let ground: Ground;
   let app: App;
   before(async () => {

@@ -14,7 +14,7 @@ const concurrency = 6;
 
 for (const profile of profiles) {
   const skip = untestable(profile);
-  describe(`the whole road, ${profile}`, { skip, timeout: 60_000 }, () => {
+  describe(`the whole road, ${profile}`, { skip, timeout: 110_000 }, () => {
     let road: Road;
     before(async () => {
       road = await openRoad(profile);
