@@ -53,6 +53,13 @@ export const appendCharactersMax = 2 * 1024 * 1024;
 /** Changes of one transaction. */
 export const persistBatchMax = 1_000;
 export const statsBatchMax = 2_000;
+/**
+ * Each batch costs its calls, however small it is. After one of at least so many entries, reserve and persist wait for
+ * the next to grow, unless there is a backlog.
+ */
+export const gatherFrom = 32;
+export const reserveGatherMs = 5;
+export const persistGatherMs = 10;
 /** A poll with nothing to read returns after this long. */
 export const pollMsMax = 1_000;
 /** A stage with nothing to read looks after its state this often. */

@@ -14,7 +14,7 @@ import {
 } from './entry.ts';
 import { Alarm, messageOf } from './errors.ts';
 import type { Host } from './host.ts';
-import { persistBatchMax } from './limits.ts';
+import { gatherFrom, persistBatchMax, persistGatherMs } from './limits.ts';
 import { appendInParts, checkLastEntry } from './log.ts';
 import type { Log, Metrics } from './metrics.ts';
 import type { Checkpoint, CouponStore, EventLog, OutcomeBoard, SetAside, StoreBatch } from './ports.ts';
@@ -113,7 +113,8 @@ export function persistStage(tools: PersistTools): Stage {
     name: 'persist',
     log: changeLog,
     batchMax: persistBatchMax,
-    gatherMs: 0,
+    gatherMs: persistGatherMs,
+    gatherFrom,
     begin,
     handle,
     /** Notices a board that was emptied or rolled back, and a store that went back while nobody presses the button. */

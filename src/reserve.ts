@@ -15,7 +15,7 @@ import {
   requestLog,
 } from './entry.ts';
 import { Alarm, Unavailable } from './errors.ts';
-import { reserveBatchMax } from './limits.ts';
+import { gatherFrom, reserveBatchMax, reserveGatherMs } from './limits.ts';
 import { appendInParts, checkLastEntry } from './log.ts';
 import type { Log, Metrics } from './metrics.ts';
 import type { Applied, CouponReader, EventLog, OutcomeBoard, Place, StockLedger } from './ports.ts';
@@ -71,7 +71,8 @@ export function reserveStage(tools: ReserveTools): Stage {
     name: 'reserve',
     log: requestLog,
     batchMax: reserveBatchMax,
-    gatherMs: 0,
+    gatherMs: reserveGatherMs,
+    gatherFrom,
     begin,
     async handle(batch) {
       const { partition } = batch;

@@ -44,6 +44,8 @@ export interface Stage {
   batchMax: number;
   /** Having read all there is, waits this long so that the next batch grows: 0 for none. */
   gatherMs: number;
+  /** Only after a batch of so many entries (1): under a light load everything is handled at once. */
+  gatherFrom?: number;
   /** A stage that ticks takes one batch in this time, however much there is; without, as fast as it can. */
   tickMs?: number;
   /** Where to go on, read from the truth. Called at the start and after every error. */
@@ -120,6 +122,8 @@ export class PartitionLoop {
   private attempt = 0;
   /** Batches in a row that were sent back; more than one and the loop waits between them. */
   private goBacks = 0;
+  /** Entries that the last step handled. */
+  private handled = 0;
   private committedAt = 0;
   private committedPlace = -1;
   private idleAt = 0;
@@ -142,6 +146,7 @@ export class PartitionLoop {
    */
   async step(waitMs: number, signal?: AbortSignal): Promise<boolean> {
     const { stage, partition, tools } = this;
+    this.handled = 0;
     if (this.stopped) return false;
     try {
       this.place ??= await stage.begin(partition);
@@ -170,6 +175,7 @@ export class PartitionLoop {
       this.attempt = 0;
       this.error = undefined;
       this.obey(verdict, next);
+      this.handled = entries.length;
       tools.metrics.observe('batch_size', entries.length, stage.name);
       tools.metrics.observe('batch_ms', tools.host.now() - startedAt, stage.name);
       if (this.place === end) this.oldestAt = 0;
@@ -193,9 +199,8 @@ export class PartitionLoop {
     while (!signal.aborted && !this.stopped) {
       const startedAt = tools.host.now();
       try {
-        const worked = await this.step(stage.tickMs === undefined ? pollMsMax : 0, signal);
-        if (worked && stage.gatherMs > 0 && (this.place ?? 0) >= this.end)
-          await tools.host.delay(stage.gatherMs, signal);
+        await this.step(stage.tickMs === undefined ? pollMsMax : 0, signal);
+        if (this.gathers()) await tools.host.delay(stage.gatherMs, signal);
         if (this.goBacks > 1) await tools.host.delay(backoffMs(this.goBacks - 1, tools.host), signal);
         const restMs = startedAt + (stage.tickMs ?? 0) - tools.host.now();
         if (restMs > 0) await tools.host.delay(restMs, signal);
@@ -231,6 +236,11 @@ export class PartitionLoop {
       state,
       ...(this.error === undefined ? {} : { error: this.error }),
     };
+  }
+
+  private gathers(): boolean {
+    const { gatherMs, gatherFrom = 1 } = this.stage;
+    return gatherMs > 0 && this.handled >= gatherFrom && (this.place ?? 0) >= this.end;
   }
 
   private async tick(from: number): Promise<void> {

@@ -8,6 +8,7 @@ import { backoffMs } from '../src/retry.ts';
 import { type Batch, defineStage, done, PartitionLoop, runStage, type Stage, type Verdict } from '../src/stage.ts';
 import { fakeHost } from './support/fake-host.ts';
 import { LogDouble } from './support/log-double.ts';
+import { until } from './support/until.ts';
 
 function setUp(stage: Partial<Stage> = {}, entries = 0) {
   const host = fakeHost();
@@ -294,6 +295,21 @@ suite('the loop', () => {
     };
     await loop.run(abort.signal);
     assert.deepEqual([host.waits, batches.length], [[250], 3]);
+  });
+  test('gathers only after a batch as large as the stage says: under a light load nobody waits', async () => {
+    for (const [entries, waits] of [
+      [2, [25]],
+      [1, []],
+    ] as const) {
+      const abort = new AbortController();
+      const { loop, host, batches, log } = setUp({ gatherMs: 25, gatherFrom: 2 }, entries);
+      host.delay = async ms => void host.waits.push(ms);
+      const running = loop.run(abort.signal);
+      await until(() => log.reads === 2);
+      abort.abort();
+      await running;
+      assert.deepEqual([host.waits, batches.length], [waits, 1]);
+    }
   });
 });
 
