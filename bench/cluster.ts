@@ -61,6 +61,7 @@ export async function startCluster(say: (line: string) => void): Promise<Cluster
   // Whoever kills the server knows it; questions then fail by themselves.
   redis.on('error', () => {});
   const postgres = new pg.Client({ connectionString: databaseUrl, application_name: 'bench' });
+  postgres.on('error', () => {});
   await postgres.connect();
   await postgres.query('create extension if not exists pg_stat_statements');
   return {

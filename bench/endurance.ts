@@ -1,0 +1,86 @@
+/**
+ * Numbers to reach under faults: each is measured on real servers, broken on purpose, and printed beside what was asked
+ * for. `node bench/endurance.ts --only outage`; each takes a few minutes. What was measured stays in bench/out.
+ */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { type Cluster, startCluster } from './cluster.ts';
+import { accepted } from './endurance/accepted.ts';
+import { cuts } from './endurance/cuts.ts';
+import { failover } from './endurance/failover.ts';
+import type { Endurance, Ground, Reached } from './endurance/number.ts';
+import { outage } from './endurance/outage.ts';
+import { poison } from './endurance/poison.ts';
+import { rebuild } from './endurance/rebuild.ts';
+import { haveLoadTool } from './load.ts';
+import { machine, out } from './report.ts';
+import { dropFolders } from './servers.ts';
+
+const all: readonly Endurance[] = [accepted, rebuild, outage, failover, cuts, poison];
+
+const usage = `Usage: node bench/endurance.ts [options]
+  --only NAME,...   ${all.map(({ name }) => name).join(', ')}
+  --rounds N        of what is measured in rounds (5)
+  --scale S         a part of the sizes, for trying: 0.1 (1)
+
+${all.map(({ name, about }) => `  ${name.padEnd(10)} ${about}`).join('\n')}`;
+
+const { values } = parseArgs({
+  options: {
+    only: { type: 'string' },
+    rounds: { type: 'string', default: '5' },
+    scale: { type: 'string', default: '1' },
+    help: { type: 'boolean', default: false },
+  },
+});
+
+const say = (line: string): void => console.error(line);
+
+function chosen(): readonly Endurance[] {
+  const names = values.only?.split(',') ?? all.map(({ name }) => name);
+  return names.map(name => {
+    const found = all.find(one => one.name === name);
+    if (!found) throw new Error(`--only ${name}: choose from ${all.map(one => one.name).join(', ')}.`);
+    return found;
+  });
+}
+
+async function main(): Promise<void> {
+  if (values.help) return console.log(usage);
+  const wanted = chosen();
+  await haveLoadTool(say);
+  let cluster: Promise<Cluster> | undefined;
+  const ground: Ground = {
+    cluster: () => (cluster ??= startCluster(say)),
+    say,
+    scale: Number(values.scale),
+    rounds: Number(values.rounds),
+  };
+  const lines: Reached[] = [];
+  mkdirSync(out, { recursive: true });
+  try {
+    for (const { name, about, run } of wanted) {
+      say(`${name}: ${about}`);
+      const from = performance.now();
+      const reached = await run(ground);
+      say(` took ${((performance.now() - from) / 1_000).toFixed(0)} s`);
+      const kept = { at: new Date().toISOString(), machine: machine(), scale: ground.scale, reached };
+      writeFileSync(join(out, `endurance-${name}.json`), `${JSON.stringify(kept, null, 1)}\n`);
+      lines.push(...reached);
+    }
+  } finally {
+    await (await cluster)?.stop();
+    dropFolders();
+  }
+  console.log(`${machine()}\n\n| number | to reach | measured | |\n|---|---|---|---|`);
+  for (const { number, toReach, measured, reached } of lines)
+    console.log(`| ${number} | ${toReach} | ${measured} | ${reached ? 'reached' : 'SHORT'} |`);
+}
+
+try {
+  await main();
+} catch (error) {
+  console.error(error instanceof Error ? `endurance: ${error.stack}` : error);
+  process.exitCode = 1;
+}

@@ -1,0 +1,147 @@
+/**
+ * What one entry in a hundred that nobody can read costs. Once under the load tool, counted in rows as the other benches
+ * do, poison written straight to the log beside the requests; and once without the front door, from a filled log.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import pg from 'pg';
+import type { CouponId } from '../../src/coupon.ts';
+import { changeLog, requestLog } from '../../src/entry.ts';
+import { createHost } from '../../src/host.ts';
+import { createKafkaLog } from '../../src/kafka/log.ts';
+import { partitionOf } from '../../src/operator.ts';
+import { Coupon } from '../coupon.ts';
+import { load } from '../load.ts';
+import { alternate, type Round, type Side, summary } from '../rounds.ts';
+import { startDibs } from '../servers.ts';
+import { type Endurance, type Ground, k, type Reached } from './number.ts';
+import { Road, requestsOf } from './road.ts';
+
+const share = 0.01;
+const lessThan = 0.05;
+const stock = 10_000_000;
+const connections = 256;
+const loadSeconds = 4;
+const poisonMs = 25;
+const filled = 100_000;
+const partitions = 4;
+const couponId = 'poisoned' as CouponId;
+
+const poisonOf = (n: number): string => `{"v":1,"type":"request","couponId":"POISON ${n}`;
+
+export const poison: Endurance = {
+  name: 'poison',
+  about: '1 % of entries that nobody can read: what they cost in throughput',
+  async run(ground) {
+    return [await underLoad(ground), await fromLog(ground)];
+  },
+};
+
+const poisoned = (values: readonly string[]): string[] => {
+  const every = Math.round(1 / share);
+  return values.flatMap((value, i) => (i % every === every - 1 ? [value, poisonOf(i)] : [value]));
+};
+
+async function fromLog({ cluster, say, scale, rounds: n }: Ground): Promise<Reached> {
+  const road = await Road.open(await cluster(), 'endurance_poison_log');
+  try {
+    const [reserve, persist] = [road.reserve(), road.persist()];
+    await road.create(couponId, stock);
+    const count = Math.round(filled * scale);
+    const side = (name: string, spoil: (values: readonly string[]) => readonly string[]): Side<number> => ({
+      name,
+      async run() {
+        await road.append(spoil(requestsOf(couponId, count)));
+        const from = performance.now();
+        await road.drain(reserve, requestLog);
+        await road.drain(persist, changeLog);
+        return (count * 1_000) / (performance.now() - from);
+      },
+    });
+    const sides = [side('clean', values => values), side('poisoned', poisoned)];
+    for (const one of sides) await one.run(-1);
+    say(`  a filled log decided and stored, requests a second: clean | with ${share * 100} % poison`);
+    return line(
+      `the stages, from a log of ${count}`,
+      await alternate(sides, { rounds: n, triesMax: 2, spare: { ms: 30_000 }, say }),
+      '',
+    );
+  } finally {
+    await road.close();
+  }
+}
+
+async function underLoad({ cluster: clusterOf, say, rounds: n }: Ground): Promise<Reached> {
+  const cluster = await clusterOf();
+  const namespace = 'endurance_poison';
+  const flags = cluster.flags(namespace);
+  const dibs = await startDibs({ name: 'endurance-poison', flags });
+  const log = await createKafkaLog({
+    ...{ brokers: cluster.services.kafkaBrokers.split(','), topicPrefix: `${namespace}.`, partitions },
+    ...{ replication: 1, minInsync: 1, host: createHost(), log: () => {} },
+  });
+  const sql = new pg.Client({ connectionString: cluster.services.databaseUrl });
+  sql.on('error', () => {});
+  await sql.connect();
+  const letters = async () =>
+    Number((await sql.query(`select count(*) as n from dibs_${namespace}.set_aside`)).rows[0].n);
+  const partition = partitionOf(couponId, partitions);
+  try {
+    const coupon = await Coupon.create(dibs.url, couponId, stock);
+    let written = 0;
+    /** As many as are a hundredth of what came since; without poison the log is asked all the same. */
+    const poisoning = async (going: () => boolean, isPoison: boolean) => {
+      const begin = await log.end(requestLog, partition);
+      for (let ours = 0; going(); await sleep(poisonMs)) {
+        const due = Math.floor(((await log.end(requestLog, partition)) - begin) * share) - ours;
+        if (!isPoison || due <= 0) continue;
+        await log.append(
+          requestLog,
+          partition,
+          Array.from({ length: due }, () => poisonOf(++written)),
+        );
+        ours += due;
+      }
+    };
+    const side = (name: string, isPoison: boolean): Side<number> => ({
+      name,
+      async run(round) {
+        const { issued: before } = await coupon.drained(0);
+        const [from, poisonBefore] = [performance.now(), written];
+        let going = true;
+        const writer = poisoning(() => going, isPoison);
+        const users = `p${round}-${isPoison}-${process.pid}-${Math.random().toString(36).slice(2, 8)}-`;
+        const loaded = await load({ url: dibs.url, path: coupon.path, users, connections, seconds: loadSeconds });
+        going = false;
+        await writer;
+        if (loaded.refused > 0 || loaded.broken > 0)
+          throw new Error(`not everyone was accepted: ${JSON.stringify(loaded)}`);
+        const { issued, at } = await coupon.drained(before + loaded.answers);
+        if (isPoison && written === poisonBefore) throw new Error('no poison was written');
+        return ((issued - before) * 1_000) / Math.max(loaded.seconds * 1_000, (at ?? 0) - from);
+      },
+    });
+    const sides = [side('clean', false), side('poisoned', true)];
+    for (const one of [...sides, ...sides]) await one.run(-1);
+    say(`  fully issued a second, ${connections} connections: clean | with ${share * 100} % poison`);
+    const rounds = await alternate(sides, { rounds: n, triesMax: 2, spare: { ms: 30_000 }, say });
+    const aside = await letters();
+    if (aside !== written) throw new Error(`${written} were poison, ${aside} are set aside`);
+    return line(`the whole, ${connections} connections`, rounds, `; all ${written} are set aside`);
+  } finally {
+    await sql.end();
+    await log.close();
+    await dibs.stop();
+  }
+}
+
+function line(what: string, rounds: readonly Round<number>[], note: string): Reached {
+  const costs = summary(rounds, ([clean = 1, spoilt = 0]) => 1 - spoilt / clean);
+  const of = (side: number) => k(summary(rounds, values => values[side] ?? 0).median);
+  const percent = (n: number) => `${(n * 100).toFixed(1)} %`;
+  return {
+    number: `${percent(share)} poison costs, of the throughput (${what})`,
+    toReach: `below ${percent(lessThan)}`,
+    measured: `${percent(costs.median)} (${percent(costs.min)} to ${percent(costs.max)} in ${costs.rounds} rounds); ${of(1)} of ${of(0)}/s${note}`,
+    reached: costs.median < lessThan,
+  };
+}
