@@ -147,15 +147,13 @@ async function tell(
     values.push(encodeChange({ type: 'mark', from: tenure.markFrom, next, clock, hash, counts, strays }));
     keys.push('');
   }
-  if (refused.length > 0) {
-    await appendInParts(
-      log,
-      requestDeadLetters,
-      partition,
-      refused.map(r => JSON.stringify({ v: 1, log: requestLog, partition, ...r })),
-    );
-  }
-  await appendInParts(log, changeLog, partition, values, keys);
+  // Two logs, so neither waits for the other; an append that is out is waited for even when the other has failed.
+  const letters = refused.map(r => JSON.stringify({ v: 1, log: requestLog, partition, ...r }));
+  const appends = await Promise.allSettled([
+    appendInParts(log, requestDeadLetters, partition, letters),
+    appendInParts(log, changeLog, partition, values, keys),
+  ]);
+  for (const append of appends) if (append.status === 'rejected') throw append.reason;
   if (frontier) {
     const told = await ledger.told(partition, tenure.build, tenure.markFrom, next);
     if (told === undefined) return false;

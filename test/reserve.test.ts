@@ -11,7 +11,7 @@ import {
   requestLog,
   type Won,
 } from '../src/entry.ts';
-import { Unavailable } from '../src/errors.ts';
+import { NotAccepted, Unavailable } from '../src/errors.ts';
 import { idleTickMs, reserveBatchMax } from '../src/limits.ts';
 import { checkLastEntry } from '../src/log.ts';
 import { MemoryLedger } from '../src/memory/ledger.ts';
@@ -397,9 +397,35 @@ suite('entries that cannot be read', () => {
     world.log.faultsOf = requestDeadLetters;
     world.log.faults.push('lose');
     await assert.rejects(world.reserve.step(0));
-    assert.deepEqual([await told(), world.log.of(changeLog).length], [[0, 2], 0]);
+    assert.deepEqual(await told(), [0, 2]);
     await world.drain(world.reserve);
     assert.deepEqual([await told(), world.log.of(requestDeadLetters).length], [[2, 2], 1]);
+    assertStory([]);
+  });
+  test('letters and changes are appended at once; of two that are out both are waited for, whichever fails', async () => {
+    await world.open('a', 3);
+    world.put(malformed(), request('x'));
+    const held = Promise.withResolvers<void>();
+    const append = world.log.append.bind(world.log);
+    const out: string[] = [];
+    world.log.append = async (log, ...rest) => {
+      out.push(log);
+      if (log === requestDeadLetters) throw new NotAccepted('the log is away');
+      await held.promise;
+      return append(log, ...rest);
+    };
+    let settled = false;
+    const failed = assert.rejects(world.reserve.step(0), { name: 'NotAccepted' }).finally(() => {
+      settled = true;
+    });
+    for (let i = 0; i < 20; i++) await new Promise(setImmediate);
+    assert.deepEqual([out, settled], [[requestDeadLetters, changeLog], false]);
+    held.resolve();
+    await failed;
+    world.log.append = append;
+    await world.drain(world.reserve);
+    assert.deepEqual([await told(), world.log.of(requestDeadLetters).length], [[3, 3], 1]);
+    assertStory(['1 x']);
   });
   test('a version that this build does not know stops the stage and keeps what was before it', async () => {
     await world.open('a', 3);
