@@ -8,6 +8,7 @@ import type { Located } from '../src/entry.ts';
 import type { Snapshot } from '../src/ports.ts';
 import { createRedisBoard } from '../src/redis/board.ts';
 import { createRedisLedger, type RedisLedger } from '../src/redis/ledger.ts';
+import type { Holder } from '../src/sale.ts';
 
 const skip = process.env.DIBS_TEST_SERVICES === 'none' && 'no services (DIBS_TEST_SERVICES=none)';
 const couponId = 'welcome' as CouponId;
@@ -182,11 +183,35 @@ describe('Redis in trouble', { skip, timeout: 60_000 }, () => {
     assert.deepEqual([await admin.pttl(holders), await admin.pttl('tidy:{0}:state')], [-1, -1]);
   });
 
+  test('a rebuild of many chunks is whole, however they overlap', async t => {
+    const ledger = createRedisLedger({ url, prefix: 'chunks', commandMs });
+    t.after(() => ledger.close());
+    const many = 3 * 1_234;
+    async function* chunks(): Snapshot['holders'] {
+      for (let slot = 1; slot <= many; slot += 1_234) {
+        const holders = Array.from({ length: 1_234 }, (_, i): [UserId, Holder] => {
+          const one = slot + i;
+          return [`u${one}` as UserId, { slot: one, offset: one, key, at: one }];
+        });
+        yield { couponId, holders };
+      }
+    }
+    await ledger.rebuild(0, 'log', snapshot(chunks(), many), undefined);
+    const asked = [1, 1_234, 1_235, many].map(offset => ({ couponId, userId: `u${offset}` as UserId, offset }));
+    const views = await ledger.read(0, asked);
+    assert.deepEqual(
+      views.map(view => view?.holder?.slot),
+      asked.map(({ offset }) => offset),
+    );
+  });
+
   test('holders of a build that is under way expire', async t => {
     const ledger = createRedisLedger({ url, prefix: 'underway', commandMs });
     t.after(() => ledger.close());
     async function* watched(): Snapshot['holders'] {
       yield* oneHolder();
+      // The next chunk is asked for while the one before is on its way; when this one is taken, that has arrived.
+      yield { couponId, holders: [] };
       const [name] = await admin.keys('underway:*');
       assert.ok((await admin.pttl(name as string)) > 0);
     }

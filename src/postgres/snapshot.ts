@@ -92,10 +92,17 @@ function holderChunks(runner: Runner, partition: number, next: number, sales: Se
     async *[Symbol.asyncIterator]() {
       const cursor = `holders_${++cursors}`;
       await runner.rows({ text: `declare ${cursor} no scroll cursor for ${holdersText}`, values: [partition, next] });
-      for (;;) {
-        const rows = await runner.rows<HolderCells>({ text: `fetch ${chunkRows} from ${cursor}`, rowMode: 'array' });
+      const fetch = () => {
+        const rows = runner.rows<HolderCells>({ text: `fetch ${chunkRows} from ${cursor}`, rowMode: 'array' });
+        // Of one that is read ahead nobody may be waiting when it fails.
+        rows.catch(() => {});
+        return rows;
+      };
+      // The next chunk is on its way while this one is used.
+      for (let next: Promise<HolderCells[]> | undefined = fetch(); next; ) {
+        const rows: HolderCells[] = await next;
+        next = rows.length < chunkRows ? undefined : fetch();
         yield* byCoupon(rows.filter(([couponId]) => sales.has(couponId)));
-        if (rows.length < chunkRows) return;
       }
     },
   };

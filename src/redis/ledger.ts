@@ -3,13 +3,13 @@
  * else calls. Builds of the state have names of their own, so that a rebuild fills keys nobody reads and one script
  * makes them the state.
  */
-import type { CouponId } from '../coupon.ts';
+import type { CouponId, UserId } from '../coupon.ts';
 import type { Located, SaleChanged, Won } from '../entry.ts';
 import { Alarm } from '../errors.ts';
 import { createHost, type Host } from '../host.ts';
 import { statusBatchMax, stockMax } from '../limits.ts';
 import type { Applied, ApplyBatch, LedgerQuery, LedgerView, Place, SaleView, Snapshot, StockLedger } from '../ports.ts';
-import { type Counts, currentTerms, phaseAt } from '../sale.ts';
+import { type Counts, currentTerms, type Holder, phaseAt } from '../sale.ts';
 import { type Connection, connect, type RedisCounts, type RedisSettings, warnOfEviction } from './connection.ts';
 import { fillBatchMax, fillExpiryMs } from './limits.ts';
 import {
@@ -168,21 +168,34 @@ export class RedisLedger implements StockLedger {
   private async fill(partition: number, build: string, snapshot: Snapshot): Promise<void> {
     const known = new Set<string>(snapshot.sales.map(sale => sale.couponId));
     const filled = new Set<string>();
+    let filling: Promise<unknown> = Promise.resolve();
     try {
       for await (const { couponId, holders } of snapshot.holders) {
         if (!known.has(couponId)) throw new Alarm(`the store has holders of ${couponId}, but not the sale`);
         const key = this.holdersKey(partition, build, couponId);
         filled.add(key);
-        for (let i = 0; i < holders.length; i += fillBatchMax) {
-          const args = [`${fillExpiryMs}`];
-          for (const [userId, holder] of holders.slice(i, i + fillBatchMax)) args.push(userId, holderText(holder));
-          await this.connection.script<number>('fill', key, args);
-        }
+        // One chunk is on its way while the next is read.
+        await filling;
+        filling = this.fillChunk(key, holders);
+        filling.catch(() => {});
       }
+      await filling;
     } catch (error) {
+      await filling.catch(() => {});
       await this.drop(filled);
       throw error;
     }
+  }
+
+  /** Settles when all of its calls have. */
+  private async fillChunk(key: string, holders: readonly [UserId, Holder][]): Promise<void> {
+    const calls: Promise<number>[] = [];
+    for (let i = 0; i < holders.length; i += fillBatchMax) {
+      const args = [`${fillExpiryMs}`];
+      for (const [userId, holder] of holders.slice(i, i + fillBatchMax)) args.push(userId, holderText(holder));
+      calls.push(this.connection.script<number>('fill', key, args));
+    }
+    for (const call of await Promise.allSettled(calls)) if (call.status === 'rejected') throw call.reason;
   }
 
   /** So that a rebuild which fails again and again does not fill the server; what cannot be dropped expires. */
