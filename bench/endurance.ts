@@ -6,7 +6,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type Cluster, startCluster } from './cluster.ts';
-import { accepted } from './endurance/accepted.ts';
+import { accepted, acceptedByCluster } from './endurance/accepted.ts';
 import { cuts } from './endurance/cuts.ts';
 import { failover } from './endurance/failover.ts';
 import type { Endurance, Ground, Reached } from './endurance/number.ts';
@@ -17,14 +17,14 @@ import { haveLoadTool } from './load.ts';
 import { machine, out } from './report.ts';
 import { dropFolders } from './servers.ts';
 
-const all: readonly Endurance[] = [accepted, rebuild, outage, failover, cuts, poison];
+const all: readonly Endurance[] = [accepted, acceptedByCluster, rebuild, outage, failover, cuts, poison];
 
 const usage = `Usage: node bench/endurance.ts [options]
   --only NAME,...   ${all.map(({ name }) => name).join(', ')}
   --rounds N        of what is measured in rounds (5)
   --scale S         a part of the sizes, for trying: 0.1 (1)
 
-${all.map(({ name, about }) => `  ${name.padEnd(10)} ${about}`).join('\n')}`;
+${all.map(({ name, about }) => `  ${name.padEnd(16)} ${about}`).join('\n')}`;
 
 const { values } = parseArgs({
   options: {
