@@ -5,9 +5,9 @@ export const stageMutants: readonly Mutant[] = [
   {
     name: 'told before the append is acknowledged',
     file: 'reserve.ts',
-    find: '  await appendInParts(log, changeLog, partition, values, keys);\n',
+    find: '  const appends = await Promise.allSettled([\n',
     replace:
-      '  if (frontier) await ledger.told(partition, tenure.build, tenure.markFrom, next);\n  await appendInParts(log, changeLog, partition, values, keys);\n',
+      '  if (frontier) await ledger.told(partition, tenure.build, tenure.markFrom, next);\n  const appends = await Promise.allSettled([\n',
   },
   {
     name: 'a new owner begins at next, not at told',
@@ -46,10 +46,16 @@ export const stageMutants: readonly Mutant[] = [
     replace: 'const refused = refusedOf(batch.entries, []);',
   },
   {
+    name: 'told though an append failed',
+    file: 'reserve.ts',
+    find: "if (append.status === 'rejected') throw append.reason;",
+    replace: '',
+  },
+  {
     name: 'no copy of a malformed entry',
     file: 'reserve.ts',
-    find: '  if (refused.length > 0) {',
-    replace: '  if (refused.length > 1_000) {',
+    find: '    appendInParts(log, requestDeadLetters, partition, letters),\n',
+    replace: '',
   },
   {
     name: 'a lost ledger is noticed only by the next request',
