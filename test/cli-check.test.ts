@@ -1,11 +1,13 @@
 /** `rush --history`, `dump` and `verify --history`, as one types them. */
 import assert from 'node:assert/strict';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import { createClient } from '../src/client/index.ts';
 import { spawnDibs } from './support/child.ts';
 import { embeddedGround } from './support/profiles.ts';
+
+const noFull = !existsSync('/dev/full') && 'there is no /dev/full here';
 
 suite('a sale whose history is kept', { timeout: 60_000 }, () => {
   const ground = embeddedGround();
@@ -60,5 +62,30 @@ suite('a sale whose history is kept', { timeout: 60_000 }, () => {
         [1, 'dibs: x cannot be read (ENOENT): name another file\n'],
       ],
     );
+  });
+
+  test('what cannot be written is one sentence', async () => {
+    const nowhere = join(ground.folder, 'no-folder', 'x.jsonl');
+    const ends = await Promise.all([
+      dibs('dump', nowhere),
+      dibs('dump', ground.folder),
+      dibs('rush', 'noon', '--users', '1', '--history', nowhere),
+    ]);
+    assert.deepEqual(
+      ends.map(({ code, err, out }) => [code, err, out]),
+      [
+        [1, `dibs: ${nowhere} cannot be written (ENOENT): name another file\n`, ''],
+        [1, `dibs: ${ground.folder} cannot be written (EISDIR): name another file\n`, ''],
+        [1, `dibs: ${nowhere} cannot be written (ENOENT): name another file\n`, ''],
+      ],
+    );
+  });
+
+  test('a disk that is full is one sentence, after what the crowd saw', { skip: noFull }, async () => {
+    const dumped = await dibs('dump', '/dev/full');
+    assert.deepEqual([dumped.code, dumped.err], [1, 'dibs: /dev/full cannot be written (ENOSPC): name another file\n']);
+    const rushed = await dibs('rush', 'noon', '--users', '3', '--prefix', 'late-', '--json', '--history', '/dev/full');
+    assert.deepEqual([rushed.code, rushed.err], [1, 'dibs: /dev/full cannot be written (ENOSPC): name another file\n']);
+    assert.equal(JSON.parse(rushed.out).pressed, 3);
   });
 });

@@ -1,4 +1,4 @@
-/** The stages on a log that is a queue (`EventLog.unhandled`), and the pace of those that tick. */
+/** The stages on a log that is a queue (`EventLog.unhandled`), and the pace of stages: ticks and gathering. */
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, suite, test } from 'node:test';
 import { changeLog, encodeChange, encodeWon, requestLog, type Won } from '../src/entry.ts';
@@ -9,6 +9,7 @@ import { type Batch, done, PartitionLoop, type Stage } from '../src/stage.ts';
 import { c, k, u } from './support/entries.ts';
 import { fakeHost } from './support/fake-host.ts';
 import { LogDouble } from './support/log-double.ts';
+import { until } from './support/until.ts';
 import { createWorld, firstOf, type World } from './support/world.ts';
 
 function setUp(stage: Partial<Stage>, entries: number) {
@@ -160,5 +161,33 @@ suite('reserve and persist on a queue', () => {
       true,
     );
     assert.equal(unmarked.plan.checkpoint.next, 46, 'the mark may die: the row is not left out by a rebuild');
+  });
+});
+
+suite('a stage that gathers', () => {
+  test('gathers when it has caught up, not while it is behind, if the stage asks for it', async () => {
+    const abort = new AbortController();
+    const { loop, host, batches } = setUp({ gatherMs: 250 }, 12);
+    host.delay = async ms => {
+      host.waits.push(ms);
+      abort.abort();
+    };
+    await loop.run(abort.signal);
+    assert.deepEqual([host.waits, batches.length], [[250], 3]);
+  });
+  test('gathers only after a batch as large as the stage says: under a light load nobody waits', async () => {
+    for (const [entries, waits] of [
+      [2, [25]],
+      [1, []],
+    ] as const) {
+      const abort = new AbortController();
+      const { loop, host, batches, log } = setUp({ gatherMs: 25, gatherFrom: 2 }, entries);
+      host.delay = async ms => void host.waits.push(ms);
+      const running = loop.run(abort.signal);
+      await until(() => log.reads === 2);
+      abort.abort();
+      await running;
+      assert.deepEqual([host.waits, batches.length], [waits, 1]);
+    }
   });
 });

@@ -8,7 +8,6 @@ import { backoffMs } from '../src/retry.ts';
 import { type Batch, defineStage, done, PartitionLoop, runStage, type Stage, type Verdict } from '../src/stage.ts';
 import { fakeHost } from './support/fake-host.ts';
 import { LogDouble } from './support/log-double.ts';
-import { until } from './support/until.ts';
 
 function setUp(stage: Partial<Stage> = {}, entries = 0) {
   const host = fakeHost();
@@ -285,31 +284,6 @@ suite('the loop', () => {
     const { loop } = setUp({ handle: async () => ({ kind: 'alarm', why: 'x' }) }, 1);
     await loop.run(new AbortController().signal);
     assert.equal(loop.lag().state, 'stopped');
-  });
-  test('gathers when it has caught up, not while it is behind, if the stage asks for it', async () => {
-    const abort = new AbortController();
-    const { loop, host, batches } = setUp({ gatherMs: 250 }, 12);
-    host.delay = async ms => {
-      host.waits.push(ms);
-      abort.abort();
-    };
-    await loop.run(abort.signal);
-    assert.deepEqual([host.waits, batches.length], [[250], 3]);
-  });
-  test('gathers only after a batch as large as the stage says: under a light load nobody waits', async () => {
-    for (const [entries, waits] of [
-      [2, [25]],
-      [1, []],
-    ] as const) {
-      const abort = new AbortController();
-      const { loop, host, batches, log } = setUp({ gatherMs: 25, gatherFrom: 2 }, entries);
-      host.delay = async ms => void host.waits.push(ms);
-      const running = loop.run(abort.signal);
-      await until(() => log.reads === 2);
-      abort.abort();
-      await running;
-      assert.deepEqual([host.waits, batches.length], [waits, 1]);
-    }
   });
 });
 

@@ -1,7 +1,5 @@
 /** `dibs dump`: everything that a history is held against, read from the log and the store of the settings in force. */
 
-import { once } from 'node:events';
-import { createWriteStream } from 'node:fs';
 import { openForReading } from '../app.ts';
 import type { DumpLine } from '../checker/dump.ts';
 import { loadConfig } from '../config.ts';
@@ -9,6 +7,7 @@ import type { UserCouponRow } from '../coupon.ts';
 import { type LogEntry, requestLog } from '../entry.ts';
 import { Unavailable } from '../errors.ts';
 import type { CouponReader, EventLog, SetAside } from '../ports.ts';
+import { LinesFile } from './lines-file.ts';
 import type { Flags } from './serve.ts';
 
 /** Entries of one read. */
@@ -17,14 +16,11 @@ const readMsMax = 5_000;
 
 export async function dump(path: string, flags: Flags): Promise<void> {
   const ports = await openForReading(loadConfig({ flags, env: process.env }));
-  const file = createWriteStream(path);
   try {
-    for await (const line of dumpLines(ports)) {
-      if (!file.write(`${JSON.stringify(line)}\n`)) await once(file, 'drain');
-    }
+    const file = await LinesFile.open(path);
+    for await (const line of dumpLines(ports)) await file.write(line);
+    await file.end();
   } finally {
-    file.end();
-    await once(file, 'close');
     await ports.close();
   }
 }

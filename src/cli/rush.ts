@@ -1,11 +1,11 @@
 /** `dibs rush`: a crowd against a running server, what it was told, and whether that is as it must be. */
 import { createHmac, randomBytes } from 'node:crypto';
-import { createWriteStream } from 'node:fs';
 import type { HistoryLine } from '../checker/history.ts';
 import { type Coupon, createClient, type Verification } from '../client/index.ts';
 import { type Distribution, distributionOf, histogram } from './chart.ts';
 import { CommandError, connect, exitCodes, interruption, type ServerOptions, sentenceOf } from './connect.ts';
 import { runCrowd, type Tally } from './crowd.ts';
+import { LinesFile } from './lines-file.ts';
 import { createNodeFetch } from './node-fetch.ts';
 import { recorded } from './record.ts';
 import { count, duration, number, paint, plain, print, printJson, StatusLine } from './terminal.ts';
@@ -64,8 +64,8 @@ export async function rush(couponId: string, options: RushOptions): Promise<void
   const admin = connect(options);
   const before = await admin.coupons.get(couponId);
   const nodeFetch = createNodeFetch(options.url, { requestsMax: options.connections, streamsMax: options.streams });
-  const history = options.history === undefined ? undefined : createWriteStream(options.history);
-  const note = (line: HistoryLine) => history?.write(`${JSON.stringify(line)}\n`);
+  const history = options.history === undefined ? undefined : await LinesFile.open(options.history);
+  const note = (line: HistoryLine) => history?.note(line);
   const client = createClient({
     baseUrl: options.url,
     fetch: history ? recorded(nodeFetch.fetch, note) : nodeFetch.fetch,
@@ -88,7 +88,6 @@ export async function rush(couponId: string, options: RushOptions): Promise<void
   );
   const streamsMax = nodeFetch.streams().max;
   nodeFetch.close();
-  history?.end();
 
   const stopped = interrupted.signal.aborted;
   if (!stopped) line.show('the crowd is done; the log is being folded again to verify ...');
@@ -99,6 +98,8 @@ export async function rush(couponId: string, options: RushOptions): Promise<void
   if (options.json) printJson(report);
   else printReport(report, tally, options);
   process.exitCode = ok === null ? exitCodes.interrupted : ok ? exitCodes.ok : exitCodes.failed;
+  // Last, so that what the crowd saw is told even when the disk was full.
+  await history?.end();
 }
 
 function identityOf(userId: string, { jwtSecret }: RushOptions) {

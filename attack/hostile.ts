@@ -1,0 +1,133 @@
+/**
+ * One hostile client in a process of its own, at the lowest priority, sending at most so many requests a second: what
+ * it takes of the processors must not be taken for what it takes of the server. Arguments: port, behaviour, requests a
+ * second. It says `ready`, then, when it is told `stop`, how much it did.
+ */
+import { connect, type Socket } from 'node:net';
+import { constants, setPriority } from 'node:os';
+import { Forger, forgeries } from './forged.ts';
+import { type OpenApi, requestText, type Shot, sampleOf, shots } from './requests.ts';
+
+export const behaviours = {
+  'slow-heads': '1,000 connections, each a head that comes byte by byte',
+  'idle-connections': '5,000 connections from one address that asked once and are kept',
+  'huge-heads': 'heads of 15 KiB, and of 20 KiB, which are too large',
+  garbage: 'requests ahead of their answers with garbage behind them',
+  forged: 'forged task ids, as tasks and as streams, ahead of their answers',
+  fuzz: 'requests by chance and by schema, a connection each',
+} as const;
+export type Behaviour = keyof typeof behaviours;
+
+const slowMax = 1_000;
+const idleMax = 5_000;
+const ticksPerSecond = 50;
+/** Connections whose answers are still to come; beyond it nothing is sent. */
+const openMax = 200;
+
+export interface Done {
+  /** Requests, or bytes of a slow head. */
+  sent: number;
+  /** Held at the end. */
+  open: number;
+}
+
+const done: Done = { sent: 0, open: 0 };
+const held = new Set<Socket>();
+
+function open(port: number): Socket {
+  const socket = connect(port, '127.0.0.1');
+  held.add(socket);
+  socket.on('error', () => {}).on('close', () => held.delete(socket));
+  socket.resume();
+  return socket;
+}
+
+/** Answers a function that does `n` of it. */
+function behaviour(name: Behaviour, port: number): (n: number) => void {
+  /** A connection for each. */
+  const each = (make: () => string) => (n: number) => {
+    for (let i = 0; i < n && held.size < openMax; i++) {
+      open(port).end(Buffer.from(make(), 'latin1'));
+      done.sent++;
+    }
+  };
+  switch (name) {
+    case 'slow-heads':
+      return n => {
+        for (let i = 0; i < 50 && held.size < slowMax; i++) open(port).write('GET /coupons HTTP/1.1\r\nx-slow: ');
+        const sockets = [...held];
+        for (let i = 0; i < n; i++) {
+          const socket = sockets[(done.sent + i) % sockets.length];
+          if (socket?.writable) socket.write('a');
+        }
+        done.sent += n;
+      };
+    case 'idle-connections':
+      return () => {
+        for (let i = 0; i < 100 && held.size < idleMax; i++) {
+          open(port).write('GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n');
+          done.sent++;
+        }
+      };
+    case 'huge-heads':
+      return each(() => requestText('GET', '/healthz', [`x-huge: ${'v'.repeat(done.sent % 2 ? 15_000 : 20_000)}`]));
+    case 'garbage':
+      return each(() => `${'GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n'.repeat(8)}\u0001\u0002 garbage\r\n\r\n`);
+    case 'forged':
+      return forgedFlood(port);
+    case 'fuzz': {
+      const batch = made;
+      return each(() => (batch[done.sent % batch.length] as Shot).bytes);
+    }
+  }
+}
+
+let made: Shot[] = [];
+
+function forgedFlood(port: number): (n: number) => void {
+  const letters = (i: number) => Buffer.from(`${i}`.padEnd(100, 'x')).toString('base64url');
+  const forger = new Forger([letters(1), letters(2)], 1, 'the secret of somebody else', 'another log');
+  const ids = Array.from({ length: 5_000 }, (_, i) => forger.next(forgeries[i % forgeries.length] as never));
+  const requests = ids.map((id, i) => {
+    const tail = i % 3 === 0 ? '/events' : '';
+    return `GET /tasks/${encodeURIComponent(id.toWellFormed())}${tail} HTTP/1.1\r\nhost: x\r\n\r\n`;
+  });
+  return n => {
+    while (held.size < 8) open(port);
+    const sockets = [...held];
+    // Ahead of their answers, as many as fit.
+    for (let i = 0; i < n; i++) {
+      const socket = sockets[(i >> 3) % sockets.length] as Socket;
+      if (socket.writableLength > 100_000) continue;
+      socket.write(requests[done.sent++ % requests.length] as string);
+    }
+  };
+}
+
+async function main([port, name, perSecond]: string[]): Promise<void> {
+  setPriority(constants.priority.PRIORITY_LOW);
+  if (name === 'fuzz') {
+    const openApi = (await (await fetch(`http://127.0.0.1:${port}/openapi.json`)).json()) as OpenApi;
+    const known = {
+      couponIds: ['nobody-s'],
+      taskIds: ['x'],
+      userCouponIds: ['nobody-s.1'],
+      users: ['Bearer x'],
+      admin: 'Bearer y',
+    };
+    made = sampleOf(shots(openApi, known), 1, 3_000);
+  }
+  const act = behaviour(name as Behaviour, Number(port));
+  let due = 0;
+  setInterval(() => {
+    due += Number(perSecond) / ticksPerSecond;
+    const n = Math.floor(due);
+    due -= n;
+    act(n);
+  }, 1_000 / ticksPerSecond);
+  process.on('message', () => process.send?.({ ...done, open: held.size }, () => process.exit(0)));
+  process.on('disconnect', () => process.exit(0));
+  process.send?.('ready');
+}
+
+if (import.meta.main) await main(process.argv.slice(2));

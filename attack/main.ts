@@ -1,0 +1,124 @@
+/**
+ * `npm run attack`: what a stranger can do to a real server, for long.
+ *
+ *   --parts <a,b>       of fuzz, forged, throughput (all)    --profile <p>    embedded, or cluster on servers of its own
+ *   --requests <n>      of fuzz (100000)                     --seed <n>       of fuzz and forged (by chance, printed)
+ *   --ids <n>           forged at the sealer (1000000)       --http-ids <n>   forged over HTTP (50000)
+ *   --rounds <n>        of throughput, with and without (3)  --seconds <n>    of each of them (4)
+ *   --behaviours <a,b>  of throughput (all)                  --rate <n>       of the hostile client, a second (500)
+ */
+import { randomInt } from 'node:crypto';
+import { parseArgs } from 'node:util';
+import { forgeAtSealer, forgeOverHttp } from './forged.ts';
+import { fuzz, quiet, tasksOf } from './fuzz.ts';
+import { type Behaviour, behaviours } from './hostile.ts';
+import { startTarget, type TargetProfile, targetProfiles } from './target.ts';
+import { throughput } from './throughput.ts';
+
+const { values } = parseArgs({
+  options: {
+    parts: { type: 'string', default: 'fuzz,forged,throughput' },
+    profile: { type: 'string', default: 'embedded' },
+    requests: { type: 'string', default: '100000' },
+    seed: { type: 'string' },
+    ids: { type: 'string', default: '1000000' },
+    'http-ids': { type: 'string', default: '50000' },
+    rounds: { type: 'string', default: '3' },
+    seconds: { type: 'string', default: '4' },
+    behaviours: { type: 'string', default: Object.keys(behaviours).join(',') },
+    rate: { type: 'string', default: '500' },
+  },
+});
+
+const print = (line: string): void => console.log(line);
+const seed = values.seed === undefined ? randomInt(2 ** 31) : wholeNumber('seed', values.seed);
+const profile = oneOf('profile', values.profile, targetProfiles);
+/** A run without a fuzz, against which its stalls are held, ms. */
+const quietMs = 10_000;
+
+const parts: Record<string, () => Promise<readonly string[]>> = {
+  async fuzz() {
+    await using target = await disposable(profile);
+    const alone = await quiet(target, 'alone', quietMs);
+    const said = (line: string) => void (process.stderr.isTTY && process.stderr.write(`\r${line} `));
+    const count = wholeNumber('requests', values.requests);
+    const { honest, stalled, ...r } = await fuzz({ target, seed, count, name: 'fuzz', said });
+    print(`fuzz, ${profile}, seed ${seed}: ${r.shots} requests in ${r.seconds.toFixed(1)} s`);
+    print(`  answers ${JSON.stringify(r.statuses)}; of 503 ${JSON.stringify(r.unavailable)}`);
+    print(
+      `  honest users: ${honest.issued} of ${honest.issued} issued, the slowest ${ms(honest.maxMs)} (alone ${ms(alone.maxMs)})`,
+    );
+    print(
+      `  event loop late at most ${ms(stalled.maxMs)} (batch of seed ${stalled.seed}; median of batches ${ms(stalled.medianMs)}); alone ${ms(alone.stalledMs)}`,
+    );
+    return r.findings;
+  },
+  async forged() {
+    const sealed = forgeAtSealer(seed, wholeNumber('ids', values.ids));
+    print(`forged at the sealer, seed ${seed}: ${sealed.tried} ids in ${sealed.seconds.toFixed(1)} s`);
+    print(
+      `  open took ${sealed.meanUs.toFixed(2)} us on average, ${sealed.maxUs.toFixed(0)} us at most; of a real id ${sealed.realUs.toFixed(2)} us`,
+    );
+    await using target = await disposable(profile);
+    const real = await tasksOf(target.url);
+    const count = wholeNumber('http-ids', values['http-ids']);
+    const asked = await forgeOverHttp(target.port, real, seed, count);
+    print(
+      `forged over HTTP, ${profile}, seed ${seed}: ${asked.asked} ids in ${asked.seconds.toFixed(1)} s, event loop late at most ${ms((await target.stalled()).maxMs)}`,
+    );
+    return [...sealed.findings, ...asked.findings, ...target.errors];
+  },
+  async throughput() {
+    const chosen = values.behaviours.split(',').map(name => oneOf('behaviours', name, Object.keys(behaviours)));
+    const kept = await throughput({
+      ...{ profile, behaviours: chosen as Behaviour[], rate: wholeNumber('rate', values.rate), say: print },
+      ...{ rounds: wholeNumber('rounds', values.rounds), seconds: wholeNumber('seconds', values.seconds) },
+    });
+    print(`throughput, ${profile}, ${values.rounds} rounds of ${values.seconds} s; beside / alone:`);
+    for (const k of kept) {
+      const share = `by the wall clock ${k.byWall.toFixed(2)}, by the server's CPU ${k.byCpu.toFixed(2)}`;
+      const figures = `${k.perSecond.map(n => n.toFixed(0)).join(' / ')} accepted a second, p99 ${k.p99Ms.map(ms).join(' / ')}`;
+      const loop = `event loop late ${k.stalledMs.map(ms).join(' / ')}`;
+      const hostile = `it sent ${k.hostile.toFixed(0)} a second with ${k.hostileCpu.toFixed(2)} cores; others up to ${k.others.toFixed(2)}`;
+      print(`  ${k.behaviour.padEnd(16)} ${share}; ${figures}; ${loop}; ${hostile}`);
+    }
+    return [];
+  },
+};
+
+const ms = (n: number): string => `${n.toFixed(n < 100 ? 1 : 0)} ms`;
+
+async function disposable(of: TargetProfile) {
+  const target = await startTarget({ profile: of });
+  return Object.assign(target, { [Symbol.asyncDispose]: () => target.stop() });
+}
+
+function wholeNumber(name: string, text: string): number {
+  if (/^\d{1,12}$/.test(text)) return Number(text);
+  throw new Error(`--${name} ${text} is no whole number`);
+}
+
+function oneOf<T extends string>(name: string, text: string, of: readonly T[]): T {
+  const found = of.find(each => each === text);
+  if (found) return found;
+  throw new Error(`--${name} ${text} is not there: choose from ${of.join(', ')}`);
+}
+
+async function main(): Promise<number> {
+  const chosen = values.parts.split(',').map(name => oneOf('parts', name, Object.keys(parts)));
+  let found = 0;
+  for (const name of chosen) {
+    const findings = (await parts[name]?.()) ?? [];
+    for (const finding of findings) print(`FOUND ${finding}`);
+    found += findings.length;
+  }
+  print(found === 0 ? 'nothing was found' : `${found} findings`);
+  return found === 0 ? 0 : 1;
+}
+
+try {
+  process.exitCode = await main();
+} catch (error) {
+  console.error(error instanceof Error ? error.message : error);
+  process.exitCode = 1;
+}
