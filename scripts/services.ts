@@ -21,9 +21,10 @@ Options:
   --dir DIR                   the set's folder (.services/dev; run: a passing one)
   --only redis,postgres       only these
   --redis-port N  --postgres-port N  --kafka-port N  --kafka-controller-port N
+  --brokers 3                 Kafka as a cluster of three (1)
   --fresh                     start with empty data`;
 
-const PORTS: Ports = { redis: 16379, postgres: 15432, kafka: 21092, kafkaController: 21093 };
+const PORTS: Ports = { redis: 16379, postgres: 15432, kafka: 21092, kafkaController: 21093, kafkaMore: [] };
 const DIR = join(SETS, 'dev');
 
 const log = (line: string): void => console.error(line);
@@ -39,12 +40,13 @@ async function main(args: string[]): Promise<number> {
       'postgres-port': { type: 'string' },
       'kafka-port': { type: 'string' },
       'kafka-controller-port': { type: 'string' },
+      brokers: { type: 'string', default: '1' },
       fresh: { type: 'boolean', default: false },
     },
   });
   const [command, ...rest] = positionals;
   const dir = values.dir === undefined ? undefined : resolve(values.dir);
-  const options: ServicesOptions = { log };
+  const options: ServicesOptions = { log, brokers: brokersOf(values.brokers) };
   if (values.only) options.only = values.only.split(',').map(nameOf);
   const ports = {
     redis: portOf(values['redis-port']),
@@ -72,6 +74,11 @@ function nameOf(text: string): ServerName {
   const name = NAMES.find(each => each === text);
   if (name) return name;
   throw new Error(`"${text}" is no server: choose from ${NAMES.join(', ')}.`);
+}
+
+function brokersOf(text: string): number {
+  if (text === '1' || text === '3') return Number(text);
+  throw new Error(`--brokers "${text}" cannot be: choose 1 or 3.`);
 }
 
 function portOf(text: string | undefined): number | undefined {

@@ -5,9 +5,12 @@ import { existsSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { Admin } from '@platformatic/kafka';
 import { Redis } from 'ioredis';
 import { Client } from 'pg';
 import { environmentOf, startServices } from '../scripts/services.ts';
+import { partitionState } from '../torture/brokers.ts';
+import { eventually } from './support/sale.ts';
 
 const skip = process.env.DIBS_TEST_SERVICES === 'none' && 'no services (DIBS_TEST_SERVICES=none)';
 
@@ -35,6 +38,23 @@ test('a set of its own survives the death of each server', { skip }, async () =>
   await Promise.all([redis.start(), postgres.start(), kafka.start()]);
   assert(![redis.pid, postgres.pid, kafka.pid].some(pid => pid === 0 || pids.includes(pid)));
   assert.equal(await rowsIn(services.databaseUrl), 1);
+});
+
+test('three brokers are one cluster, which goes on without the leader', { skip }, async () => {
+  await using services = await startServices({ own: true, only: ['kafka'], brokers: 3 });
+  const { kafkaBrokers, brokers = [] } = services;
+  assert.equal(brokers.length, 3);
+  const admin = new Admin({ clientId: 'test', bootstrapBrokers: kafkaBrokers.split(',') });
+  admin.on('error', () => {});
+  await admin.createTopics({ topics: ['kept'], partitions: 1, replicas: 3 });
+  const state = () => partitionState(kafkaBrokers, 'kept', 0);
+  const copied = (what: string) => eventually(what, state, ({ isr }) => isr.length === 3, 60_000);
+  const { leader } = await copied('all three have it');
+  await brokers[leader - 1]?.kill();
+  await eventually('another leads', state, now => now.leader > 0 && now.leader !== leader, 60_000);
+  await brokers[leader - 1]?.start();
+  await copied('the one that died has caught up');
+  await admin.close();
 });
 
 test('a paused server keeps its connections and answers when it is resumed', { skip }, async () => {

@@ -1,7 +1,7 @@
-/** One Kafka broker, controller and broker in one JVM, from the jars that Maven Central has. */
-import { createHash } from 'node:crypto';
+/** Kafka brokers, each with a controller in the same JVM, from the jars that Maven Central has. One, or three as one cluster. */
+import { createHash, randomBytes } from 'node:crypto';
 import { existsSync, readdirSync } from 'node:fs';
-import { cp, mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Admin } from '@platformatic/kafka';
 import { freePort } from './port.ts';
@@ -20,11 +20,13 @@ const JARS = join(HOME, 'jars');
 
 export interface KafkaOptions extends ServerOptions {
   controllerPort: number;
+  /** Its place among the brokers of a cluster. One broker by itself when absent. */
+  member?: { id: number; controllerPorts: readonly number[] };
   /** Further lines of server.properties. */
   properties?: readonly string[];
 }
 
-export const kafkaBrokers = (port: number): string => `127.0.0.1:${port}`;
+export const kafkaBrokers = (...ports: number[]): string => ports.map(port => `127.0.0.1:${port}`).join(',');
 
 export async function kafkaSpec(options: KafkaOptions): Promise<ServerSpec> {
   const java = await javaProgram(options.log);
@@ -34,10 +36,11 @@ export async function kafkaSpec(options: KafkaOptions): Promise<ServerSpec> {
 
 async function brokerSpec(java: string, flags: readonly string[], options: KafkaOptions): Promise<ServerSpec> {
   const { dir, port, controllerPort, args, log } = options;
+  const id = options.member?.id ?? 1;
   const dataDir = join(dir, 'kafka');
   const file = join(dir, 'kafka.properties');
   await mkdir(dir, { recursive: true });
-  await writeFile(file, properties(dataDir, port, controllerPort, options.properties ?? []));
+  await writeFile(file, properties(dataDir, options));
   return {
     name: 'kafka',
     port,
@@ -48,38 +51,57 @@ async function brokerSpec(java: string, flags: readonly string[], options: Kafka
     mark: file,
     stopSignal: 'SIGTERM',
     user: undefined,
-    layData: () => layData(dataDir, java, file, log),
-    answers: () => kafkaAnswers(kafkaBrokers(port)),
+    layData: () => layData(dataDir, id, java, file, log),
+    answers: () => kafkaAnswers(kafkaBrokers(port), id),
   };
 }
 
-/** Why each: with one broker every factor is 1; short sessions let a killed broker come back in 3 s, not 12. */
-function properties(dataDir: string, port: number, controllerPort: number, more: readonly string[]): string {
+/** Why each: short sessions let a killed broker come back in 3 s, not 12. */
+function properties(dataDir: string, { port, controllerPort, member, properties: more = [] }: KafkaOptions): string {
+  const voters = (member?.controllerPorts ?? [controllerPort]).map((each, i) => `${i + 1}@127.0.0.1:${each}`);
   return [
     'process.roles=broker,controller',
-    'node.id=1',
-    `controller.quorum.voters=1@127.0.0.1:${controllerPort}`,
+    `node.id=${member?.id ?? 1}`,
+    `controller.quorum.voters=${voters.join(',')}`,
     `listeners=PLAINTEXT://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controllerPort}`,
     `advertised.listeners=PLAINTEXT://127.0.0.1:${port}`,
     'controller.listener.names=CONTROLLER',
     `log.dirs=${dataDir}`,
-    'offsets.topic.replication.factor=1',
+    ...factors(voters.length),
     'offsets.topic.num.partitions=1',
-    'transaction.state.log.replication.factor=1',
-    'transaction.state.log.min.isr=1',
     'transaction.state.log.num.partitions=1',
-    'share.coordinator.state.topic.replication.factor=1',
-    'share.coordinator.state.topic.min.isr=1',
     'group.initial.rebalance.delay.ms=0',
     'group.min.session.timeout.ms=500',
     'auto.create.topics.enable=false',
     'log.message.timestamp.type=LogAppendTime',
-    'broker.session.timeout.ms=1000',
-    'broker.heartbeat.interval.ms=250',
     'log.cleaner.dedupe.buffer.size=4194304',
     ...more,
     '',
   ].join('\n');
+}
+
+/** What the number of brokers decides: copies of all that is kept, how many must have it, and who is given up when. */
+function factors(brokers: number): string[] {
+  const insyncMin = Math.ceil((brokers + 1) / 2);
+  return [
+    `default.replication.factor=${brokers}`,
+    `min.insync.replicas=${insyncMin}`,
+    'unclean.leader.election.enable=false',
+    `offsets.topic.replication.factor=${brokers}`,
+    `transaction.state.log.replication.factor=${brokers}`,
+    `transaction.state.log.min.isr=${insyncMin}`,
+    `share.coordinator.state.topic.replication.factor=${brokers}`,
+    `share.coordinator.state.topic.min.isr=${insyncMin}`,
+    // Alone it only waits for its own old session; among others a busy machine must not look like a death.
+    ...(brokers === 1
+      ? ['broker.session.timeout.ms=1000', 'broker.heartbeat.interval.ms=250']
+      : [
+          'broker.session.timeout.ms=3000',
+          'broker.heartbeat.interval.ms=500',
+          'controller.quorum.election.timeout.ms=1000',
+          'controller.quorum.fetch.timeout.ms=2000',
+        ]),
+  ];
 }
 
 async function javaProgram(log: Log): Promise<string> {
@@ -164,13 +186,14 @@ const pom = (): string => `<project>
 </project>
 `;
 
-/** Formatting takes a JVM start; a copy of two formatted files does the same. */
-async function layData(dataDir: string, java: string, file: string, log: Log): Promise<void> {
+/** Formatting takes a JVM start; a copy of two formatted files, with another broker's number, does the same. */
+async function layData(dataDir: string, id: number, java: string, file: string, log: Log): Promise<void> {
   const template = join(HOME, 'formatted');
   if (!existsSync(template)) {
     log('formatting an empty Kafka log');
     const tool = ['-cp', classPath(), 'kafka.tools.StorageTool', 'format', '-t', CLUSTER_ID, '-c', file];
     await run(java, [...JVM, ...tool]);
+    if (id !== 1) return;
     const partial = `${template}.partial`;
     await rm(partial, { recursive: true, force: true });
     await cp(dataDir, partial, { recursive: true });
@@ -178,10 +201,19 @@ async function layData(dataDir: string, java: string, file: string, log: Log): P
     return;
   }
   await cp(template, dataDir, { recursive: true });
+  if (id === 1) return;
+  const meta = join(dataDir, 'meta.properties');
+  const ours = (await readFile(meta, 'utf8'))
+    .replace(/^node\.id=.*$/m, `node.id=${id}`)
+    .replace(/^directory\.id=.*$/m, `directory.id=${randomBytes(16).toString('base64url')}`);
+  await writeFile(meta, ours);
 }
 
-/** A broker that is fenced yet answers ApiVersions but refuses topics; listed in the metadata it takes them. */
-export async function kafkaAnswers(brokers: string): Promise<void> {
+/**
+ * A broker that is fenced yet answers ApiVersions but refuses topics; listed in the metadata it takes them.
+ * `id`: of the broker that must be listed; any when absent.
+ */
+export async function kafkaAnswers(brokers: string, id?: number): Promise<void> {
   const admin = new Admin({
     clientId: 'dibs-services',
     bootstrapBrokers: brokers.split(','),
@@ -191,7 +223,8 @@ export async function kafkaAnswers(brokers: string): Promise<void> {
   });
   try {
     const { brokers: listed } = await admin.metadata({ topics: [] });
-    if (listed.size === 0) throw new Error('The broker has not joined its cluster yet.');
+    if (id === undefined ? listed.size === 0 : !listed.has(id))
+      throw new Error('The broker has not joined its cluster yet.');
   } finally {
     await admin.close().catch(() => {});
   }

@@ -20,6 +20,8 @@ export interface Ports {
   postgres: number;
   kafka: number;
   kafkaController: number;
+  /** Of each broker after the first: its own and its controller's. */
+  kafkaMore: (readonly [number, number])[];
 }
 
 export interface SetState {
