@@ -21,6 +21,9 @@ export const slotNames = Object.keys(slots) as Slot[];
 export const pairs = ['crowd', 'redis', 'postgres', 'kafka'] as const;
 export type Pair = (typeof pairs)[number];
 
+/** What an arena has of its own: servers that are broken, proxies in front of all, or three brokers. */
+export type Own = readonly ServerName[] | 'proxied' | 'brokers';
+
 export interface Ground {
   services: Services;
   /** The servers are this arena's alone. */
@@ -52,6 +55,14 @@ async function proxied(apis: readonly number[]): Promise<Ground> {
   };
 }
 
+async function groundOf(own: Own, apis: readonly number[], shared: Services | undefined): Promise<Ground> {
+  const proxies: Ground['proxies'] = new Map();
+  if (own === 'proxied') return proxied(apis);
+  if (own === 'brokers') return { own: true, proxies, services: await startServices({ own: true, brokers: 3 }) };
+  if (own.length === 0 && shared) return { own: false, proxies, services: shared };
+  return { own: true, proxies, services: await serversFor(own) };
+}
+
 export class Arena {
   readonly cluster: Cluster;
   readonly services: Services;
@@ -63,20 +74,15 @@ export class Arena {
   private constructor(ground: Ground, apis: readonly number[]) {
     this.services = ground.services;
     this.ground = ground;
-    this.cluster = new Cluster(ground.services, { partitions: '2' });
+    const safe = { replication: '3', minInsync: '2' };
+    this.cluster = new Cluster(ground.services, { partitions: '2', ...(this.brokers.length === 3 && safe) });
     apiSlots.forEach((slot, i) => void this.ports.set(slot, apis[i] as number));
   }
 
-  /** `own`: servers that are broken. `shared`: servers that others use too, which a fault must not break. */
-  static async open(own: readonly ServerName[] | 'proxied', shared?: Services): Promise<Arena> {
+  /** `shared`: servers that others use too, which a fault must not break. */
+  static async open(own: Own, shared?: Services): Promise<Arena> {
     const apis = [await freePort(), await freePort()];
-    const ground: Ground =
-      own === 'proxied'
-        ? await proxied(apis)
-        : own.length === 0 && shared
-          ? { services: shared, own: false, proxies: new Map() }
-          : { services: await serversFor(own), own: true, proxies: new Map() };
-    const arena = new Arena(ground, apis);
+    const arena = new Arena(await groundOf(own, apis, shared), apis);
     try {
       // The first makes topics and tables.
       await arena.start('api1');
@@ -94,6 +100,11 @@ export class Arena {
 
   server(name: ServerName): ServiceHandle {
     return this.services[name] as ServiceHandle;
+  }
+
+  /** Of Kafka, by id from 1. */
+  get brokers(): readonly ServiceHandle[] {
+    return this.services.brokers ?? [];
   }
 
   /** Where the crowd presses. */
@@ -123,12 +134,11 @@ export class Arena {
   /** Everything runs, nothing is frozen, and no process is other than it should be. */
   async heal(): Promise<void> {
     for (const pair of pairs) for (const proxy of this.proxies(pair)) proxy.set('pass');
-    for (const name of ['redis', 'postgres', 'kafka'] as const) {
-      const server = this.services[name];
-      if (!server) continue;
-      server.resume();
-      await server.start();
-    }
+    const { redis, postgres } = this.services;
+    const servers = [redis, postgres, ...this.brokers].filter(server => server !== undefined);
+    for (const server of servers) server.resume();
+    // Brokers of one cluster may need each other to begin.
+    await Promise.all(servers.map(server => server.start()));
     for (const slot of slotNames) {
       const node = this.node(slot);
       node.resume();

@@ -2,10 +2,11 @@
 import { copyFile, readdir, stat, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
-import type { ServerName } from '../scripts/services.ts';
+import type { ServerName, ServiceHandle } from '../scripts/services.ts';
 import { type KillPoint, killPoints } from '../test/support/kill-points.ts';
 import { eventually } from '../test/support/sale.ts';
-import { type Arena, frozenMs, type Pair, pairs, type Slot } from './arena.ts';
+import { type Arena, frozenMs, type Own, type Pair, pairs, type Slot } from './arena.ts';
+import { type PartitionState, partitionState } from './brokers.ts';
 import type { Crowd } from './crowd.ts';
 import { canMount, onSmallDisk } from './disk.ts';
 import { type Mode, modes } from './proxy.ts';
@@ -20,8 +21,8 @@ export interface Context {
 }
 
 export interface Fault {
-  /** Servers that it breaks, or proxies in front of all of them. */
-  own: readonly ServerName[] | 'proxied';
+  /** What it breaks. */
+  own: Own;
   run(context: Context): Promise<void>;
   /** Units of its coupon; some half of the crowd's when absent. */
   stock?: number;
@@ -38,8 +39,13 @@ const preload = join(import.meta.dirname, '../test/support/shifted-clock.ts');
 const tenMinutesMs = 10 * 60_000;
 /** Settings of the command line: how long a server is away, and how often each role dies in a round. */
 export const extent = { awayMs: 8_000, deaths: 1 };
+/** A session of 3 s, an election, and catching up, on a busy machine. */
+const leaderMsMax = 60_000;
 /** A point that is not reached by then strikes nobody. */
 const strikeMsMax = 80_000;
+
+/** Deaths of an API process for each that is asked for, while members of groups are still dying. */
+const apiDeathsMax = 3;
 
 /** Times that a proxy spoils something in a round, and for how long each. */
 const spoils = 4;
@@ -55,9 +61,14 @@ const killed = (points: Partial<Record<Slot, readonly KillPoint[]>>): Fault => (
   stock: 100_000,
   async run({ arena, crowd, random, did }) {
     using _ = crowd.pressing(50);
-    const dying = Object.entries(points).map(async ([name, choice]) => {
+    const roles = Object.entries(points).map(([name, choice]) => ({ name, choice, isApi: name.startsWith('api') }));
+    let membersLeft = roles.filter(({ isApi }) => !isApi).length;
+    // A member of a group is back after its dead self's session, an API process at once; so that one dies more often.
+    const mayDie = (i: number, isApi: boolean) =>
+      i < extent.deaths || (isApi && membersLeft > 0 && i < apiDeathsMax * extent.deaths);
+    const dying = roles.map(async ({ name, choice, isApi }) => {
       const slot = name as Slot;
-      for (let i = 0; i < extent.deaths; i++) {
+      for (let i = 0; mayDie(i, isApi); i++) {
         const turn = struck.get(name) ?? Math.floor(random() * choice.length);
         struck.set(name, turn + 1);
         const point = choice[turn % choice.length] as KillPoint;
@@ -68,6 +79,7 @@ const killed = (points: Partial<Record<Slot, readonly KillPoint[]>>): Fault => (
         did(point);
         await arena.start(slot);
       }
+      if (!isApi) membersLeft--;
     });
     await Promise.all(dying);
   },
@@ -149,6 +161,76 @@ const paused = (name: ServerName): Fault =>
     arena.server(name).resume();
   });
 
+type Log = 'coupon-issued' | 'coupon-issued-success';
+
+/** The state of the partition where the crowd's coupon is. */
+async function couponPartition({ arena, crowd }: Context, log: Log): Promise<PartitionState> {
+  const [coupon] = await arena.cluster.sql<{ partition: number }>('select partition from coupon where coupon_id = $1', [
+    crowd.couponId,
+  ]);
+  const topic = `${arena.cluster.namespace}.${log}`;
+  return partitionState(arena.services.kafkaBrokers, topic, (coupon as { partition: number }).partition);
+}
+
+/**
+ * Of three brokers the one that leads the coupon's partition of `log` is struck. Another must lead, and people must be
+ * told, while it is still out. Then it comes back and catches up, so that the next may be struck.
+ */
+async function strikeLeader(context: Context, log: Log, how: 'kill -9' | 'SIGSTOP'): Promise<void> {
+  const { arena, crowd, did } = context;
+  const { leader } = await couponPartition(context, log);
+  const broker = arena.brokers[leader - 1] as ServiceHandle;
+  crowd.press(40);
+  if (how === 'SIGSTOP') broker.pause();
+  else await broker.kill();
+  await eventually(
+    `another broker than ${leader} leads ${log}`,
+    () => couponPartition(context, log),
+    state => state.leader > 0 && state.leader !== leader,
+    leaderMsMax,
+  );
+  const before = crowd.size;
+  crowd.press(40);
+  // All who pressed before, and as many as now: somebody of these at least was decided behind the new leader.
+  await crowd.answeredAtLeast(before + 1);
+  broker.resume();
+  await broker.start();
+  await eventually(
+    `broker ${leader} has caught up with ${log}`,
+    () => couponPartition(context, log),
+    ({ isr }) => isr.length === arena.brokers.length,
+    leaderMsMax,
+  );
+  did(`kafka leader of ${log} ${how}`);
+}
+
+/** Both leaders in turn, those of the requests and of the changes, twice. A sale that is sold out would tell without Kafka. */
+const leaderStruck = (how: 'kill -9' | 'SIGSTOP'): Fault => ({
+  own: 'brokers',
+  stock: 100_000,
+  async run(context) {
+    using _ = context.crowd.pressing(25);
+    for (const log of ['coupon-issued', 'coupon-issued-success', 'coupon-issued', 'coupon-issued-success'] as const)
+      await strikeLeader(context, log, how);
+  },
+});
+
+/** One of three has too few copies: nothing may be accepted until a second is back. */
+const minorityLeft: Fault = {
+  own: 'brokers',
+  stock: 100_000,
+  async run(context) {
+    const { arena, crowd, did } = context;
+    using _ = crowd.pressing(40);
+    const { leader } = await couponPartition(context, 'coupon-issued');
+    const killed = [leader, (leader % 3) + 1].map(id => arena.brokers[id - 1] as ServiceHandle);
+    await Promise.all(killed.map(broker => broker.kill()));
+    await wait(extent.awayMs);
+    await Promise.all(killed.map(broker => broker.start()));
+    did('kafka two of three brokers kill -9');
+  },
+};
+
 /** What goes between these is spoilt for some seconds, one way after another. */
 const spoilt = (between: readonly Pair[], choice: readonly Mode[]): Fault => ({
   own: 'proxied',
@@ -182,7 +264,7 @@ async function withRedis<T>({ arena }: Context, use: (redis: Redis) => Promise<T
  * The broker comes back with half of a log: somebody must say so. `busy`: a crowd presses on, so that the log has grown
  * beyond its old end before anybody may have looked.
  */
-const cut = (log: 'coupon-issued' | 'coupon-issued-success', busy: boolean): Fault => ({
+const cut = (log: Log, busy: boolean): Fault => ({
   own: ['kafka'],
   alarms: log === 'coupon-issued' ? 'lost' : 'kept',
   async run({ arena, crowd, did }) {
@@ -281,6 +363,9 @@ export const faults: Record<string, Fault> = {
   'kafka-restart': restarted('kafka'),
   'kafka-away': gone('kafka'),
   'kafka-pause': paused('kafka'),
+  'kafka-leader': leaderStruck('kill -9'),
+  'kafka-leader-pause': leaderStruck('SIGSTOP'),
+  'kafka-minority': minorityLeft,
   proxy: spoilt(pairs, modes),
   ...Object.fromEntries(
     pairs.flatMap(pair => modes.map(mode => [`proxy:${pair}-${mode}`, spoilt([pair], [mode])] as const)),
