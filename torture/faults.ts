@@ -74,7 +74,9 @@ const killed = (points: Partial<Record<Slot, readonly KillPoint[]>>): Fault => (
         const point = choice[turn % choice.length] as KillPoint;
         const victim = arena.node(slot);
         await victim.arm(point);
-        const how = await victim.end(strikeMsMax);
+        const how = await victim.end(strikeMsMax).catch((cause: unknown) => {
+          throw new Error(`${slot} did not pass ${point} within ${strikeMsMax} ms`, { cause });
+        });
         if (how !== 'SIGKILL') throw new Error(`${slot} ended with ${how} at ${point}`);
         did(point);
         await arena.start(slot);
