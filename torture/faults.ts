@@ -128,12 +128,16 @@ const clock = (offMs: number): Fault => ({
   },
 });
 
-const serverFault = (name: ServerName, what: string, run: (context: Context) => Promise<void>): Fault => ({
+const serverFault = (
+  name: ServerName,
+  what: string | (() => string),
+  run: (context: Context) => Promise<void>,
+): Fault => ({
   own: [name],
   async run(context) {
     using _ = context.crowd.pressing(25);
     await run(context);
-    context.did(`${name} ${what}`);
+    context.did(`${name} ${typeof what === 'string' ? what : what()}`);
   },
 });
 
@@ -149,11 +153,15 @@ const restarted = (name: ServerName): Fault =>
   });
 
 const gone = (name: ServerName): Fault =>
-  serverFault(name, `away for ${extent.awayMs / 1_000} s`, async ({ arena }) => {
-    await arena.server(name).kill();
-    await wait(extent.awayMs);
-    await arena.server(name).start();
-  });
+  serverFault(
+    name,
+    () => `away for ${extent.awayMs / 1_000} s`,
+    async ({ arena }) => {
+      await arena.server(name).kill();
+      await wait(extent.awayMs);
+      await arena.server(name).start();
+    },
+  );
 
 const paused = (name: ServerName): Fault =>
   serverFault(name, 'paused', async ({ arena, crowd }) => {
