@@ -265,6 +265,15 @@ suite('the board is a convenience', () => {
     await world.persist.step(0);
     assert.equal((await boardOf())?.committedNext, 3, 'noticed by idle too');
   });
+  test('one that tells of as many changes as a store that went back and caught up is written anew', async () => {
+    await decided(3, 2);
+    await world.drain(world.persist);
+    const { changeNext } = await checkpoint();
+    await world.board.it.restore(0, { changeNext, committedNext: 3, setAside: [1] }, changeNext);
+    assert.deepEqual([...((await boardOf())?.setAside ?? [])], [1]);
+    await world.drain(world.newPersist());
+    assert.deepEqual([...((await boardOf())?.setAside ?? ['?'])], []);
+  });
   test('a store that went back while nobody presses the button gets its rows again', async () => {
     await decided(3, 2);
     await world.drain(world.persist);
