@@ -57,7 +57,7 @@ export const statsBatchMax = 2_000;
  * Each batch costs its calls, however small it is. After one of at least so many entries, reserve and persist wait for
  * the next to grow, unless there is a backlog.
  */
-export const gatherFrom = 32;
+export const gatherBatchMin = 32;
 export const reserveGatherMs = 5;
 export const persistGatherMs = 10;
 /** A poll with nothing to read returns after this long. */

@@ -14,7 +14,7 @@ import {
 } from './entry.ts';
 import { Alarm, messageOf } from './errors.ts';
 import type { Host } from './host.ts';
-import { gatherFrom, persistBatchMax, persistGatherMs } from './limits.ts';
+import { gatherBatchMin, persistBatchMax, persistGatherMs } from './limits.ts';
 import { appendInParts, checkLastEntry } from './log.ts';
 import type { Log, Metrics } from './metrics.ts';
 import type { BoardView, Checkpoint, CouponStore, EventLog, OutcomeBoard, SetAside, StoreBatch } from './ports.ts';
@@ -129,7 +129,7 @@ export function persistStage(tools: PersistTools): Stage {
     log: changeLog,
     batchMax: persistBatchMax,
     gatherMs: persistGatherMs,
-    gatherFrom,
+    gatherBatchMin,
     begin,
     handle,
     /** Notices a board that was emptied or rolled back, and a store that went back while nobody presses the button. */

@@ -15,7 +15,7 @@ import {
   requestLog,
 } from './entry.ts';
 import { Alarm, Unavailable } from './errors.ts';
-import { gatherFrom, reserveBatchMax, reserveGatherMs } from './limits.ts';
+import { gatherBatchMin, reserveBatchMax, reserveGatherMs } from './limits.ts';
 import { appendInParts, checkLastEntry } from './log.ts';
 import type { Log, Metrics } from './metrics.ts';
 import type { Applied, CouponReader, EventLog, OutcomeBoard, Place, StockLedger } from './ports.ts';
@@ -72,7 +72,7 @@ export function reserveStage(tools: ReserveTools): Stage {
     log: requestLog,
     batchMax: reserveBatchMax,
     gatherMs: reserveGatherMs,
-    gatherFrom,
+    gatherBatchMin,
     begin,
     async handle(batch) {
       const { partition } = batch;

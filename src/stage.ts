@@ -45,7 +45,7 @@ export interface Stage {
   /** Having read all there is, waits this long so that the next batch grows: 0 for none. */
   gatherMs: number;
   /** Only after a batch of so many entries (1): under a light load everything is handled at once. */
-  gatherFrom?: number;
+  gatherBatchMin?: number;
   /** A stage that ticks takes one batch in this time, however much there is; without, as fast as it can. */
   tickMs?: number;
   /** Where to go on, read from the truth. Called at the start and after every error. */
@@ -239,8 +239,8 @@ export class PartitionLoop {
   }
 
   private gathers(): boolean {
-    const { gatherMs, gatherFrom = 1 } = this.stage;
-    return gatherMs > 0 && this.handled >= gatherFrom && (this.place ?? 0) >= this.end;
+    const { gatherMs, gatherBatchMin = 1 } = this.stage;
+    return gatherMs > 0 && this.handled >= gatherBatchMin && (this.place ?? 0) >= this.end;
   }
 
   private async tick(from: number): Promise<void> {

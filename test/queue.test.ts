@@ -181,7 +181,7 @@ suite('a stage that gathers', () => {
       [1, []],
     ] as const) {
       const abort = new AbortController();
-      const { loop, host, batches, log } = setUp({ gatherMs: 25, gatherFrom: 2 }, entries);
+      const { loop, host, batches, log } = setUp({ gatherMs: 25, gatherBatchMin: 2 }, entries);
       host.delay = async ms => void host.waits.push(ms);
       const running = loop.run(abort.signal);
       await until(() => log.reads === 2);
