@@ -92,6 +92,27 @@ if (!url) {
       assert.deepEqual([entries.length, unhandled], [1, 1]);
     });
 
+    test('what is appended while a pop of nothing is under way is not passed over', async () => {
+      const log = await open(fresh().prefix);
+      const { popper } = log as unknown as { popper: { script(...args: unknown[]): Promise<unknown> } };
+      const script = popper.script.bind(popper);
+      const popped = Promise.withResolvers<void>();
+      const appended = Promise.withResolvers<void>();
+      popper.script = async (...args) => {
+        const answer = await script(...args);
+        popped.resolve();
+        await appended.promise;
+        return answer;
+      };
+      const reading = log.read(changeLog, 0, 0, 100, 0);
+      await popped.promise;
+      assert.equal(await log.append(changeLog, 0, ['x']), 0);
+      appended.resolve();
+      const { entries, next } = await reading;
+      assert.deepEqual([entries, next], [[], 0]);
+      assert.equal((await log.read(changeLog, 0, next, 100, 0)).entries[0]?.text, 'x');
+    });
+
     test('offsets are never given twice: neither after all is lost nor after an older copy came back', async () => {
       const { prefix, admin, loseAll, names } = fresh();
       const log = await open(prefix, { beginsAt: async () => 5_000 });

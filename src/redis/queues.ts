@@ -105,23 +105,25 @@ export class RedisQueues implements EventLog {
     queue.least = Math.max(queue.least, from);
     queue.held = queue.held.filter(entry => entry.offset >= from);
     const until = this.host.now() + waitMs;
-    let isEmpty = false;
+    // Where the queue ended when it was seen to be empty. `least` will not do: an append may be answered before the pop
+    // that came before it, and what it appended would be passed over.
+    let emptyAt = from;
     while (queue.held.length === 0 && !signal?.aborted) {
       // An entry below `from` was decided before: it came back with an older copy of the queue.
-      const popped = this.pop(queue, max).then(entries => {
+      const popped = this.pop(queue, max).then(({ entries, end }) => {
         queue.held = entries.filter(entry => entry.offset >= from);
+        if (entries.length === 0) emptyAt = Math.max(from, end);
       });
       queue.popping = popped.catch(() => {});
       await popped;
-      isEmpty = queue.held.length === 0;
       const leftMs = until - this.host.now();
-      if (!isEmpty || leftMs <= 0) break;
+      if (queue.held.length > 0 || leftMs <= 0) break;
       await this.host.delay(Math.min(queuePollMs, leftMs), signal);
     }
     const entries = queue.held.slice(0, max);
     const last = entries.at(-1);
     // Of an empty queue everything that is not here is gone: the next read goes on at its end.
-    const next = last ? last.offset + 1 : isEmpty ? queue.least : from;
+    const next = last ? last.offset + 1 : emptyAt;
     return { entries, next, end: Math.max(queue.least, next) };
   }
 
@@ -187,11 +189,12 @@ export class RedisQueues implements EventLog {
     }
   }
 
-  private async pop(queue: Queue, max: number): Promise<LogEntry[]> {
+  /** `end`: where the queue ended then. */
+  private async pop(queue: Queue, max: number): Promise<{ entries: LogEntry[]; end: number }> {
     const [counter, ...items] = await this.popper.script<string[]>('queue_pop', queue.key, [`${max}`]);
     const entries = items.map(entryOf);
     queue.least = Math.max(queue.least, Number(counter), (entries.at(-1)?.offset ?? -1) + 1);
-    return entries;
+    return { entries, end: Number(counter) };
   }
 
   private queueOf(log: LogName, partition: number): Queue {
