@@ -110,7 +110,8 @@ export class RedisQueues implements EventLog {
     let emptyAt = from;
     while (queue.held.length === 0 && !signal?.aborted) {
       // An entry below `from` was decided before: it came back with an older copy of the queue.
-      const popped = this.pop(queue, max).then(({ entries, end }) => {
+      const { least } = queue;
+      const popped = this.pop(queue, max).then(({ entries, end = least }) => {
         queue.held = entries.filter(entry => entry.offset >= from);
         if (entries.length === 0) emptyAt = Math.max(from, end);
       });
@@ -189,12 +190,12 @@ export class RedisQueues implements EventLog {
     }
   }
 
-  /** `end`: where the queue ended then. */
-  private async pop(queue: Queue, max: number): Promise<{ entries: LogEntry[]; end: number }> {
+  /** `end`: where the queue ended then; none when Redis has lost it, and it begins behind all that was. */
+  private async pop(queue: Queue, max: number): Promise<{ entries: LogEntry[]; end?: number }> {
     const [counter, ...items] = await this.popper.script<string[]>('queue_pop', queue.key, [`${max}`]);
     const entries = items.map(entryOf);
     queue.least = Math.max(queue.least, Number(counter), (entries.at(-1)?.offset ?? -1) + 1);
-    return { entries, end: Number(counter) };
+    return counter === '' ? { entries } : { entries, end: Number(counter) };
   }
 
   private queueOf(log: LogName, partition: number): Queue {
