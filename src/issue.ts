@@ -234,8 +234,9 @@ export class FrontDoor {
 
   /** Whether the log's clock is surely before the opening. */
   private early({ body: { opensAt }, partition }: CouponRow): Refusal | undefined {
-    const waitMs = opensAt === null ? undefined : this.clock.msBefore(partition, opensAt);
-    if (opensAt === null || waitMs === undefined) return undefined;
+    if (opensAt === null) return undefined;
+    const waitMs = this.clock.msBefore(partition, opensAt);
+    if (waitMs === undefined) return undefined;
     return { kind: 'refused', code: 'INACTIVE_COUPON', reason: 'not_open', opensAt, waitMs };
   }
 

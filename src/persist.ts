@@ -17,7 +17,7 @@ import type { Host } from './host.ts';
 import { gatherBatchMin, persistBatchMax, persistGatherMs } from './limits.ts';
 import { appendInParts, checkLastEntry } from './log.ts';
 import type { Log, Metrics } from './metrics.ts';
-import type { BoardView, Checkpoint, CouponStore, EventLog, OutcomeBoard, SetAside, StoreBatch } from './ports.ts';
+import type { Checkpoint, CouponStore, EventLog, OutcomeBoard, SetAside, StoreBatch } from './ports.ts';
 import { type Batch, done, type Stage, type Verdict } from './stage.ts';
 
 export interface PersistTools {
@@ -39,39 +39,13 @@ export function persistStage(tools: PersistTools): Stage {
   const proven = new Set<number>();
 
   const begin = async (partition: number): Promise<number> => {
-    const board = await boardOf(partition);
     const checkpoint = await tools.store.checkpoint(partition);
     await checkLastEntry(tools.log, changeLog, partition, checkpoint.changeNext, checkpoint.changeHash);
     checkpoints.set(partition, checkpoint);
     proven.delete(partition);
     shown.set(partition, undefined);
-    await showAll(partition, checkpoint, board);
+    await show(partition, checkpoint, [], []);
     return checkpoint.changeNext;
-  };
-
-  const boardOf = (partition: number) => tools.board.read(partition, []).catch((error: unknown) => new Away(error));
-
-  /**
-   * Replaces the board that was read, if it is still there. It is written after the commit: read before the checkpoint,
-   * one that is ahead of it tells of commits that the store has lost (a backup, a failover); and one that is not may
-   * have been, until the store had as many changes again.
-   */
-  const showAll = async (
-    partition: number,
-    { changeNext, next: committedNext }: Checkpoint,
-    board: BoardView | Away | undefined,
-  ): Promise<void> => {
-    try {
-      // Of one that cannot be read nobody knows what it tells.
-      if (board instanceof Away) throw board.why;
-      if (board && board.changeNext > changeNext)
-        tools.say('warn', 'the store has gone back behind what the board shows', { partition });
-      const setAside = await winnersSetAside(partition, tools.store);
-      await tools.board.restore(partition, { changeNext, committedNext, setAside }, board?.changeNext);
-      shown.set(partition, changeNext);
-    } catch (error) {
-      tools.say('debug', `board not written: ${messageOf(error)}`, { partition });
-    }
   };
 
   /** The board is a convenience: while it is away rows go on, and it is written whole when it is back. */
@@ -80,18 +54,29 @@ export function persistStage(tools: PersistTools): Stage {
     const base = shown.get(partition);
     shown.set(partition, undefined);
     try {
-      if (base !== undefined) {
-        const answer = await tools.board.commit(partition, { base, changeNext, committedNext, added, removed });
-        if (answer !== 'behind') {
-          shown.set(partition, changeNext);
-          return;
-        }
-      }
-      const board = await boardOf(partition);
-      await showAll(partition, await tools.store.checkpoint(partition), board);
+      const answer =
+        base === undefined
+          ? 'behind'
+          : await tools.board.commit(partition, { base, changeNext, committedNext, added, removed });
+      shown.set(partition, answer === 'behind' ? await showAll(partition) : changeNext);
     } catch (error) {
       tools.say('debug', `board not written: ${messageOf(error)}`, { partition });
     }
+  };
+
+  /**
+   * Replaces the board that is read, if it is still there. A board is written after the commit: read before the
+   * checkpoint, one that is ahead of it tells of commits that the store has lost (a backup, a failover); and one that
+   * is not may have been, until the store had as many changes again. Answers the changes that are shown now.
+   */
+  const showAll = async (partition: number): Promise<number> => {
+    const board = await tools.board.read(partition, []);
+    const { changeNext, next: committedNext } = await tools.store.checkpoint(partition);
+    if (board && board.changeNext > changeNext)
+      tools.say('warn', 'the store has gone back behind what the board shows', { partition });
+    const setAside = await winnersSetAside(partition, tools.store);
+    await tools.board.restore(partition, { changeNext, committedNext, setAside }, board?.changeNext);
+    return changeNext;
   };
 
   const handle = async (batch: Batch): Promise<Verdict> => {
@@ -141,15 +126,6 @@ export function persistStage(tools: PersistTools): Stage {
       return { kind: 'go_back', to: await begin(partition) };
     },
   };
-}
-
-/** A board that could not be read, which is not one that is empty. */
-class Away {
-  readonly why: unknown;
-
-  constructor(why: unknown) {
-    this.why = why;
-  }
 }
 
 const winnersSetAside = async (partition: number, store: PersistTools['store']): Promise<number[]> =>

@@ -251,10 +251,8 @@ class EmbeddedLog extends SqliteLogReader implements EventLog {
   follow({ from, at, lines }: AppendedChanges): Change[] {
     const texts = lines.split('\n');
     const changes = JSON.parse(`[${texts.join(',')}]`) as Change[];
-    const end = this.recent.at(-1)?.offset;
-    if (end === undefined || end + 1 !== from || this.recent.length > 2 * recentMax) {
-      this.recent = end === undefined || end + 1 !== from ? [] : this.recent.slice(-recentMax);
-    }
+    if (this.recent.at(-1)?.offset !== from - 1) this.recent = [];
+    else if (this.recent.length > 2 * recentMax) this.recent = this.recent.slice(-recentMax);
     changes.forEach((change, i) => {
       this.recent.push({ offset: from + i, at, text: texts[i] as string, change });
     });

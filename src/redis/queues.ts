@@ -109,14 +109,9 @@ export class RedisQueues implements EventLog {
     // that came before it, and what it appended would be passed over.
     let emptyAt = from;
     while (queue.held.length === 0 && !signal?.aborted) {
-      // An entry below `from` was decided before: it came back with an older copy of the queue.
-      const { least } = queue;
-      const popped = this.pop(queue, max).then(({ entries, end = least }) => {
-        queue.held = entries.filter(entry => entry.offset >= from);
-        if (entries.length === 0) emptyAt = Math.max(from, end);
-      });
-      queue.popping = popped.catch(() => {});
-      await popped;
+      const popping = this.pop(queue, from, max);
+      queue.popping = popping.catch(() => {});
+      emptyAt = (await popping) ?? emptyAt;
       const leftMs = until - this.host.now();
       if (queue.held.length > 0 || leftMs <= 0) break;
       await this.host.delay(Math.min(queuePollMs, leftMs), signal);
@@ -190,12 +185,17 @@ export class RedisQueues implements EventLog {
     }
   }
 
-  /** `end`: where the queue ended then; none when Redis has lost it, and it begins behind all that was. */
-  private async pop(queue: Queue, max: number): Promise<{ entries: LogEntry[]; end?: number }> {
+  /** Takes entries in hand, but what is before `from`. Answers where the queue ended when there was none. */
+  private async pop(queue: Queue, from: number, max: number): Promise<number | undefined> {
+    const { least } = queue;
     const [counter, ...items] = await this.popper.script<string[]>('queue_pop', queue.key, [`${max}`]);
     const entries = items.map(entryOf);
     queue.least = Math.max(queue.least, Number(counter), (entries.at(-1)?.offset ?? -1) + 1);
-    return counter === '' ? { entries } : { entries, end: Number(counter) };
+    // What is before `from` was decided before: it came back with an older copy of the queue.
+    queue.held = entries.filter(entry => entry.offset >= from);
+    if (entries.length > 0) return undefined;
+    // A queue that Redis has lost begins anew behind all that was.
+    return Math.max(from, counter === '' ? least : Number(counter));
   }
 
   private queueOf(log: LogName, partition: number): Queue {
