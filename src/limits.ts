@@ -81,6 +81,8 @@ export const frontierMs = 1_000;
 export const pingMs = 15_000;
 /** Tasks of one status read. */
 export const statusBatchMax = 500;
+/** Questions of one partition that wait for such a read: those of all streams at once, and as many again. */
+export const statusQueueMax = 2 * streamsMax;
 export const streamRetryMsMin = 1_000;
 export const streamRetryMsMax = 3_000;
 

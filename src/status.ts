@@ -2,7 +2,8 @@
  * Where tasks are, in batches: while one read of a partition is out, questions queue; when it returns, all that wait
  * are asked at once. Ledger and board answer; while they cannot, the store does, for what it holds.
  */
-import { statusBatchMax } from './limits.ts';
+import { Unavailable } from './errors.ts';
+import { statusBatchMax, statusQueueMax } from './limits.ts';
 import { type Status, statusOf, type View } from './outcome.ts';
 import type { CouponReader, LedgerReader, LedgerView, OutcomeBoard } from './ports.ts';
 import type { Task } from './task.ts';
@@ -35,12 +36,13 @@ export class StatusReader {
     this.tools = tools;
   }
 
-  /** @throws Unavailable when neither ledger nor store answers. */
+  /** @throws Unavailable when neither ledger nor store answers, or too many wait for them. */
   read(task: Task): Promise<Reading> {
+    const queue = this.waiting.get(task.partition) ?? [];
+    if (queue.length >= statusQueueMax) return Promise.reject(new Unavailable('too many wait for a status'));
     return new Promise((resolve, reject) => {
-      const queue = this.waiting.get(task.partition);
-      if (queue) queue.push({ task, resolve, reject });
-      else this.waiting.set(task.partition, [{ task, resolve, reject }]);
+      queue.push({ task, resolve, reject });
+      this.waiting.set(task.partition, queue);
       if (!this.busy.has(task.partition)) {
         this.busy.add(task.partition);
         // What is asked in the same turn goes in one read.

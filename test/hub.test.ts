@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, mock, suite, test } from 'node:test';
 import { Hub } from '../src/hub.ts';
-import { frontierMs, progressMsMin, statusBatchMax } from '../src/limits.ts';
+import { frontierMs, progressMsMin, statusBatchMax, statusQueueMax } from '../src/limits.ts';
 import type { Status, View } from '../src/outcome.ts';
 import type { Hint, LedgerReader, OutcomeBoard } from '../src/ports.ts';
 import type { Holder } from '../src/sale.ts';
@@ -361,6 +361,18 @@ suite('the status reader', () => {
     await Promise.all([first, ...rest]);
     assert.deepEqual(on.state.reads, [1, 9]);
   });
+  test('more than can wait are refused at once, and those who wait are answered', async () => {
+    const gate = Promise.withResolvers<void>();
+    on.state.gate = gate.promise;
+    const asked = [on.status.read(task('first', 0))];
+    await settle();
+    for (let i = 0; i < statusQueueMax; i++) asked.push(on.status.read(task('ann', 0)));
+    await assert.rejects(on.status.read(task('zoe', 0)), /Unavailable: too many wait/);
+    gate.resolve();
+    assert.equal((await Promise.all(asked)).length, statusQueueMax + 1);
+    assert.equal((await on.status.read(task('zoe', 0))).status.state, 'accepted');
+  });
+
   test('a ledger whose state is missing is answered for by the store', async () => {
     on.state.committedNext = 8;
     hold('mia', 7, 1);
