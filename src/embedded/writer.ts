@@ -108,10 +108,12 @@ class Writer {
     const requests = this.inbox.splice(0);
     const answers: Answer[] = [];
     let more = false;
+    let unknown: OutcomeUnknown | undefined;
     try {
       more = await this.transact(requests, answers);
     } catch (error) {
       this.undo();
+      if (error instanceof OutcomeUnknown) unknown = error;
       const known = error instanceof OutcomeUnknown || error instanceof Refused;
       const refusal = known ? error : new NotAccepted(messageOf(error));
       say('warn', `nothing of the last ${requests.length} requests was kept: ${messageOf(error)}`);
@@ -119,6 +121,7 @@ class Writer {
       for (const { id } of requests) answers.push({ id, error: toPlain(refusal) });
     }
     post(this.takeTurn(answers));
+    if (unknown) return end(unknown);
     this.turning = false;
     if (more || this.inbox.length > 0) this.schedule();
     else this.rest = setTimeout(() => this.tidyUp(), restMs);
@@ -237,6 +240,14 @@ class Writer {
 const emptyTurn = (): Turn => ({ kind: 'turn', answers: [], changes: [], board: [] });
 
 let writer: Writer | undefined;
+
+/** Ends the thread, and so the process: what the file holds now is known only to who opens it anew. */
+function end(error: unknown): void {
+  writer?.close();
+  post({ kind: 'failed', error: toPlain(error) });
+  port.close();
+}
+
 try {
   writer = new Writer(workerData as WriterOptions, createHost());
   post({ kind: 'opened' });
@@ -253,7 +264,5 @@ try {
     port.close();
   });
 } catch (error) {
-  writer?.close();
-  post({ kind: 'failed', error: toPlain(error) });
-  port.close();
+  end(error);
 }

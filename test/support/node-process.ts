@@ -29,6 +29,8 @@ try {
       say({ kind: 'armed' });
     } else void app.stop().finally(() => process.exit(0));
   });
+  // As `dibs serve` does.
+  void app.lost.then(() => app.stop()).finally(() => process.exit(1));
   say({ kind: 'ready', url: app.url });
   // The next process then starts with a quarter less work; one that is killed would not leave it.
   flushCompileCache();
