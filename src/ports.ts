@@ -68,7 +68,8 @@ export interface EventLog {
    * So a request may stay `accepted`, or a winner's slot be lost, for ever. What holds all the same: never more winners
    * than stock, never two coupons of one user, `issued` never without its row. The ledger is rebuilt from the rows by
    * each process that begins, once every change that is left has been stored: slots of winners that died are free
-   * again. What a loser was shown may then not hold: it lost against a winner that died before it was stored.
+   * again where nothing behind them was stored, and lost with them where something was (lost-slots.ts). What a loser was
+   * shown may then not hold: it lost against a winner that died before it was stored.
    */
   unhandled?(log: LogName, partition: number): Promise<number>;
   /**

@@ -17,6 +17,7 @@ import {
 import { Alarm, Unavailable } from './errors.ts';
 import { gatherBatchMin, reserveBatchMax, reserveGatherMs } from './limits.ts';
 import { appendInParts, checkLastEntry } from './log.ts';
+import { withLostSlots } from './lost-slots.ts';
 import type { Log, Metrics } from './metrics.ts';
 import type { Applied, CouponReader, EventLog, OutcomeBoard, Place, StockLedger } from './ports.ts';
 import { type Batch, done, type Stage, type Verdict } from './stage.ts';
@@ -216,8 +217,8 @@ function countDecided(
 async function rebuild(partition: number, replaces: string | undefined, tools: ReserveTools): Promise<Present> {
   const { log, ledger, store, metrics, say } = tools;
   const onTheWay = (await log.unhandled?.(changeLog, partition)) ?? 0;
-  const place = await store.withSnapshot(partition, snapshot =>
-    ledger.rebuild(partition, log.identity, snapshot, replaces),
+  const place = await store.withSnapshot(partition, async snapshot =>
+    ledger.rebuild(partition, log.identity, log.unhandled ? await withLostSlots(snapshot) : snapshot, replaces),
   );
   if (place.kind === 'missing') throw new Error('the ledger was emptied again while it was being rebuilt');
   metrics.count('rebuilds', 1);

@@ -131,6 +131,43 @@ suite('reserve and persist on a queue', () => {
     assert.deepEqual(await world.winners(), firstOf(3));
   });
 
+  for (const [stock, isSoldOut] of [
+    [5, true],
+    [8, false],
+  ] as const) {
+    const then = isSoldOut ? 'a sale that is stored as sold out stays so' : 'the sale goes on behind them';
+    test(`winners died before some that were stored: their slots are lost, and ${then}`, async () => {
+      await world.open('a', stock);
+      world.log.unhandled = async () => 0;
+      const reserve = world.newReserve();
+      await world.drain(reserve);
+      await world.drain(world.persist);
+      const from = world.changes().length;
+      world.crowd(0, 2);
+      await world.drain(reserve);
+      const dead = world.changes().length;
+      world.crowd(2, 5);
+      await world.drain(reserve);
+      // The process took the first from the queue and died; what it had put there later is stored by the next.
+      const later = world.log.of(changeLog).slice(dead);
+      world.log.of(changeLog).splice(from, Number.POSITIVE_INFINITY, ...later);
+      world.log.of(changeLog).forEach((entry, i) => {
+        entry.offset = i;
+      });
+      await world.drain(world.persist);
+      const stored = ['3 u2', '4 u3', '5 u4'];
+      assert.deepEqual(await world.winners(), stored);
+      world.crowd(7, 12);
+      await world.drain(world.newReserve());
+      await world.drain(world.persist);
+      const more = isSoldOut ? [] : ['6 u7', '7 u8', '8 u9'];
+      assert.deepEqual(await world.winners(), [...stored, ...more]);
+      const [shown] = await world.ledger.it.read(0, [{ couponId: c('a'), userId: u('x'), offset: 0 }]);
+      assert.equal(shown?.changes.at(-1)?.phase, 'sold_out', 'the door says what the log does');
+      assert.deepEqual(await world.store.it.setAside({ limit: 9 }), [], 'nobody is refused by the tables');
+    });
+  }
+
   test('in a process that goes on, a batch that failed is asked about again, and the ledger is left as it is', async () => {
     world.log.unhandled = async () => 0;
     await world.open('a', 3);

@@ -10,6 +10,8 @@ interface Point {
   when: 'before' | 'during' | 'after';
   /** Whether this call is one of those that are meant. */
   isMeant(args: readonly unknown[], answer: unknown): boolean;
+  /** A call that has to come first: it is held, and never made. */
+  holds?: { port: keyof Ports; method: string; isMeant(args: readonly unknown[]): boolean };
 }
 
 const always = () => true;
@@ -31,6 +33,11 @@ const points = {
   'reserve:after-append': { port: 'log', method: 'append', when: 'after', isMeant: appendsWinners },
   'reserve:after-told': { port: 'ledger', method: 'told', when: 'after', isMeant: always },
   'persist:before-commit': { port: 'store', method: 'commit', when: 'before', isMeant: commitsWinners },
+  // Behind the winners that one scheduler has in hand the other puts more into its queue.
+  'schedulers:overtaken': {
+    ...{ port: 'log', method: 'append', when: 'after', isMeant: appendsWinners },
+    holds: { port: 'store', method: 'commit', isMeant: commitsWinners },
+  },
   'persist:during-commit': { port: 'store', method: 'commit', when: 'during', isMeant: commitsWinners },
   'persist:after-commit': { port: 'store', method: 'commit', when: 'after', isMeant: commitsWinners },
   'persist:after-board': { port: 'board', method: 'commit', when: 'after', isMeant: always },
@@ -49,27 +56,46 @@ export const withKillPoints = (ports: Ports, armed: () => KillPoint | undefined)
 /** Puts the point around its port. It strikes at the first pass that is meant while `isArmed`. */
 export function withKillPoint(ports: Ports, name: KillPoint, isArmed: () => boolean): Ports {
   const point: Point = points[name];
-  const target: object = ports[point.port];
-  const watched = async (method: (...args: unknown[]) => Promise<unknown>, args: unknown[]) => {
+  const { holds } = point;
+  let isHeld = false;
+  const around: Ports = !holds
+    ? ports
+    : withCalls(ports, holds, (call, args) => {
+        if (!isArmed() || !holds.isMeant(args)) return call(...args);
+        isHeld = true;
+        return new Promise(() => {});
+      });
+  return withCalls(around, point, async (call, args) => {
     const now = (when: Point['when'], answer?: unknown) =>
-      point.when === when && isArmed() && point.isMeant(args, answer);
+      point.when === when && isArmed() && isHeld === (holds !== undefined) && point.isMeant(args, answer);
     if (now('before')) strike();
-    const answering = method.apply(target, args);
+    const answering = call(...args);
     // A turn later the call is on its way.
     if (now('during')) setImmediate(strike);
     const answer = await answering;
     if (now('after', answer)) strike();
     return answer;
-  };
+  });
+}
+
+type Call = (...args: unknown[]) => Promise<unknown>;
+
+/** The ports, with every call of one method made by `make`. */
+function withCalls(
+  ports: Ports,
+  { port, method }: Pick<Point, 'port' | 'method'>,
+  make: (call: Call, args: unknown[]) => Promise<unknown>,
+): Ports {
+  const target: object = ports[port];
   const proxy = new Proxy(target, {
     get(_, property) {
       const value = Reflect.get(target, property, target) as unknown;
       if (typeof value !== 'function') return value;
-      if (property !== point.method) return value.bind(target);
-      return (...args: unknown[]) => watched(value as (...args: unknown[]) => Promise<unknown>, args);
+      const call = value.bind(target) as Call;
+      return property === method ? (...args: unknown[]) => make(call, args) : call;
     },
   });
-  return { ...ports, [point.port]: proxy };
+  return { ...ports, [port]: proxy };
 }
 
 function strike(): void {

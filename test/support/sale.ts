@@ -34,12 +34,24 @@ export async function eventually<T>(
     );
     if (seen.isSo) return seen.answer as T;
     if (performance.now() > until) {
-      const last = seen.answer instanceof Error ? String(seen.answer) : JSON.stringify(seen.answer);
-      throw new Error(`not within ${msMax} ms: ${what}; last seen: ${last?.slice(0, 2_000)}`);
+      throw new Error(`not within ${msMax} ms: ${what}; last seen: ${summaryOf(seen.answer)}`);
     }
     await new Promise(resolve => setTimeout(resolve, 10));
   }
 }
+
+/** As JSON; of a long list how many there are and both ends. */
+export function summaryOf(answer: unknown): string {
+  if (answer instanceof Error) return String(answer);
+  const text = JSON.stringify(answer, (_, value) =>
+    Array.isArray(value) && value.length > 2 * endsMax
+      ? [`${value.length} in all`, ...value.slice(0, endsMax), '...', ...value.slice(-endsMax)]
+      : value,
+  );
+  return `${text}`.slice(0, 2_000);
+}
+/** What is shown of either end of a list. */
+const endsMax = 5;
 
 export interface RowOfSale {
   slot: number;

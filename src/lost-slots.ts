@@ -1,0 +1,45 @@
+/**
+ * What a queue leaves behind: winners in hand of a process that died are no rows, those behind them in the queue are.
+ * The slots between are lost with them: nobody is given a slot that comes before one that is stored.
+ */
+import type { RequestKey, UserId } from './coupon.ts';
+import type { Snapshot } from './ports.ts';
+import { currentTerms, type Holder } from './sale.ts';
+
+/**
+ * The snapshot in which slots that are lost are taken by nobody: those before the last one that is stored, and once
+ * the coupon is stored as sold out all that have no row. Slots at the end of an open sale are free again.
+ */
+export async function withLostSlots(snapshot: Snapshot): Promise<Snapshot> {
+  const held = new Map(snapshot.sales.map(sale => [sale.couponId, new Uint8Array(currentTerms(sale).stock + 1)]));
+  for await (const { couponId, holders } of snapshot.holders) {
+    const slots = held.get(couponId);
+    if (slots) for (const [, { slot }] of holders) slots[slot] = 1;
+  }
+  const lost = snapshot.sales.map(({ couponId, changes }) => {
+    const slots = held.get(couponId) as Uint8Array;
+    const isSoldOut = currentTerms({ changes }).phase === 'sold_out';
+    return { couponId, holders: nobody(slots, isSoldOut ? slots.length : slots.lastIndexOf(1)) };
+  });
+  return {
+    ...snapshot,
+    sales: snapshot.sales.map((sale, i) => ({ ...sale, taken: sale.taken + (lost[i]?.holders.length ?? 0) })),
+    holders: {
+      async *[Symbol.asyncIterator]() {
+        yield* snapshot.holders;
+        yield* lost.filter(({ holders }) => holders.length > 0);
+      },
+    },
+  };
+}
+
+const noKey = '0'.repeat(16) as RequestKey;
+
+/** Holders of the slots below `end` that have none. Their ids are none that a user can have. */
+function nobody(slots: Uint8Array, end: number): [UserId, Holder][] {
+  const holders: [UserId, Holder][] = [];
+  for (let slot = 1; slot < end; slot++) {
+    if (slots[slot] !== 1) holders.push([`?${slot}` as UserId, { slot, offset: 0, key: noKey, at: 0 }]);
+  }
+  return holders;
+}
