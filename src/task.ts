@@ -2,7 +2,7 @@
  * A task is a place in the log. Its id seals coupon, partition, offset, user and key with AES-256-GCM, so that
  * nothing is kept per waiting task, nobody can make one up, and it tells its holder nothing.
  */
-import { createDecipheriv, createHash, hkdfSync } from 'node:crypto';
+import { createDecipheriv, createHash, createSecretKey, hkdfSync } from 'node:crypto';
 import { type CouponId, isCouponId, isRequestKey, isUserId, type RequestKey, type UserId } from './coupon.ts';
 import { GcmSealer, nonceBytes, tagBytes } from './gcm.ts';
 import { taskIdLengthMax } from './limits.ts';
@@ -29,6 +29,8 @@ export interface Sealer {
 export function createSealer(secret: string, identity: string, randomBytes: (n: number) => Uint8Array): Sealer {
   const key = Buffer.from(hkdfSync('sha256', secret, identity, 'dibs task id', 32));
   const gcm = new GcmSealer(key, taskIdLengthMax);
+  // Given as bytes, it would be made a key again for every id that is opened: most of the time that takes.
+  const keyObject = createSecretKey(key);
   const fingerprint = Buffer.from(hkdfSync('sha256', secret, 'dibs', 'dibs secret fingerprint', 8)).toString('hex');
   return {
     fingerprint,
@@ -41,7 +43,7 @@ export function createSealer(secret: string, identity: string, randomBytes: (n: 
       // A text with stray bits in its last digit would be a second name of the same task.
       if (bytes.length <= nonceBytes + tagBytes || bytes.toString('base64url') !== text) return undefined;
       try {
-        const decipher = createDecipheriv('aes-256-gcm', key, bytes.subarray(0, nonceBytes), {
+        const decipher = createDecipheriv('aes-256-gcm', keyObject, bytes.subarray(0, nonceBytes), {
           authTagLength: tagBytes,
         });
         decipher.setAuthTag(bytes.subarray(nonceBytes, nonceBytes + tagBytes));
