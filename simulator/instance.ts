@@ -1,4 +1,5 @@
 /** One process: the real core, composed as src/app.ts composes it, on ports that lead through the wire. */
+import { randomBytes } from 'node:crypto';
 import type { Ports } from '../src/app.ts';
 import type { Host } from '../src/host.ts';
 import { Hub } from '../src/hub.ts';
@@ -14,6 +15,13 @@ import { createSealer, type Sealer } from '../src/task.ts';
 import type { InstancePlan, Plan } from './plan.ts';
 import { hashOf, mix, Random } from './random.ts';
 import type { Life, Scheduler } from './scheduler.ts';
+
+/** Of all processes of all runs: making one takes longer than many an event, and nothing of a run depends on it. */
+let sharedSealer: Sealer | undefined;
+const sealerOf = (identity: string): Sealer => {
+  sharedSealer ??= createSealer('the secret of the run', identity, randomBytes);
+  return sharedSealer;
+};
 
 export class Instance {
   readonly plan: InstancePlan;
@@ -47,7 +55,7 @@ export class Instance {
     this.host = host;
     this.say = say;
     const tools = { ...ports, host, metrics: noMetrics, say };
-    this.sealer = createSealer('the secret of the run', ports.log.identity, host.randomBytes);
+    this.sealer = sealerOf(ports.log.identity);
     this.door = new FrontDoor(tools);
     this.status = new StatusReader(tools);
     this.hub = new Hub({ status: this.status, board: ports.board, host, say, broken: () => this.door.latch.drop() });

@@ -98,7 +98,7 @@ function storeOf({ wire, log, store, checks, facts }: World, life: Life): Coupon
     commit: (partition, batch) =>
       call('commit', async () => {
         const committed = await store.commit(partition, batch);
-        await checks.committed(partition, committed);
+        checks.committed(partition, committed);
         return committed;
       }),
     read: (partition, queries) => call('read', () => store.read(partition, queries)),
@@ -108,7 +108,7 @@ function storeOf({ wire, log, store, checks, facts }: World, life: Life): Coupon
       call('savePlace', async () => {
         facts.counting.delete(`${life.name} ${partition}`);
         const place = await store.savePlace(stage, partition, from, next);
-        if (place === next) await checks.counted(partition, log.of(changeLog, partition).slice(from, next));
+        if (place === next) checks.counted(partition, log.of(changeLog, partition).slice(from, next));
         return place;
       }),
     saveStats: updates =>
@@ -131,13 +131,13 @@ function boardOf({ wire, board, scheduler, checks, plan, breaks }: World, life: 
     commit: (partition, update) =>
       call('commit', async () => {
         const answer = await board.commit(partition, update);
-        await checks.shown(partition);
+        checks.shown(partition);
         return answer;
       }),
     restore: (partition, all, replaces) =>
       call('restore', async () => {
         await board.restore(partition, all, replaces);
-        await checks.shown(partition);
+        checks.shown(partition);
       }),
     read: (partition, offsets) => call('read', () => board.read(partition, offsets)),
     announce: (partition, decidedNext) => call('announce', () => board.announce(partition, decidedNext)),

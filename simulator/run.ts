@@ -61,7 +61,7 @@ async function toTheEnd(world: World, crowd: Crowd): Promise<void> {
     const why = await unrest(world);
     if (why === undefined) break;
     if (scheduler.now > plan.calmAt + restMsMax) return facts.fail(world.busy > 0 ? 'answered' : 'comes_to_rest', why);
-    await redriveWhatWaits(world);
+    redriveWhatWaits(world);
     await world.sleep(lookMs, 'a look at what is left');
   }
   await askEverywhere(world, crowd);
@@ -69,8 +69,8 @@ async function toTheEnd(world: World, crowd: Crowd): Promise<void> {
 }
 
 /** An operator looks after what was set aside: its clients wait for it. */
-async function redriveWhatWaits(world: World): Promise<void> {
-  if (!(await world.store.letters()).some(letter => letter.slot !== null)) return;
+function redriveWhatWaits(world: World): void {
+  if (!world.store.letters().some(letter => letter.slot !== null)) return;
   const failed = (error: unknown) => world.scheduler.note(`redrive failed: ${messageOf(error)}`);
   world.serving(0)?.operator.redrive(undefined).catch(failed);
 }

@@ -1,7 +1,8 @@
 /** The real SQLite store, in memory. What a run needs besides: users that it refuses, and a state to go back to. */
 import type { StatementSync } from 'node:sqlite';
-import type { SetAside, Snapshot } from '../src/ports.ts';
-import { type Database, openDatabase } from '../src/sqlite/database.ts';
+import type { CouponId, UserCouponRow } from '../src/coupon.ts';
+import type { Checkpoint, SetAside, Snapshot } from '../src/ports.ts';
+import { type Database, openDatabase, prepareAll } from '../src/sqlite/database.ts';
 import { takeSnapshot } from '../src/sqlite/snapshot.ts';
 import { SqliteStore } from '../src/sqlite/store.ts';
 
@@ -15,33 +16,78 @@ export interface KeptStore {
   coupons: Cells[];
 }
 
+/** What the checks look at after every commit: the tables as they are, without an order, which costs most of a read. */
+const looks = {
+  anyAside: 'SELECT 1 FROM set_aside LIMIT 1',
+  letters: 'SELECT log, partition, offset, slot FROM set_aside WHERE ? IS NULL OR partition = ?',
+  issued: 'SELECT coupon_id AS couponId, issued FROM coupon WHERE partition = ?',
+  rows: `SELECT coupon_id AS couponId, user_id AS userId, slot, offset, key, issued_at AS issuedAt FROM user_coupon
+    WHERE coupon_id = ?`,
+  counted: 'SELECT issued, duplicated, closed, not_open, sold_out FROM stats WHERE coupon_id = ?',
+} as const;
+
+export type Letter = Pick<SetAside, 'log' | 'partition' | 'offset' | 'slot'>;
+
 export class MemoryStore extends SqliteStore {
-  private readonly anyAside: StatementSync;
+  private readonly look: Record<keyof typeof looks, StatementSync>;
+  private readonly emptied: StatementSync[];
 
   constructor(database: Database) {
     super(database);
-    this.anyAside = database.db.prepare('SELECT 1 FROM set_aside LIMIT 1');
-    database.db.exec(`CREATE TEMP TABLE barred (user_id TEXT PRIMARY KEY);
+    const { db } = database;
+    db.exec(`CREATE TEMP TABLE barred (user_id TEXT PRIMARY KEY);
       CREATE TEMP TRIGGER barred_users BEFORE INSERT ON main.user_coupon
       WHEN EXISTS (SELECT 1 FROM barred WHERE user_id = new.user_id)
       BEGIN SELECT RAISE(ABORT, 'this user is barred'); END`);
+    this.look = prepareAll(db, looks);
+    this.emptied = [...tables, 'coupon', 'barred', "meta WHERE name LIKE 'claim.%'"].map(what =>
+      db.prepare(`DELETE FROM ${what}`),
+    );
   }
 
   static open(): MemoryStore {
-    return new MemoryStore(openDatabase(':memory:'));
+    const database = openDatabase(':memory:');
+    const { db } = database;
+    // A snapshot prepares its statements on a connection of its own; here it has this one, run after run.
+    const prepare = db.prepare.bind(db);
+    const known = new Map<string, StatementSync>();
+    db.prepare = sql => {
+      const statement = known.get(sql) ?? prepare(sql);
+      known.set(sql, statement);
+      return statement;
+    };
+    return new MemoryStore(database);
   }
 
   /** As it was when it was opened: a run after another takes over the open database. */
   empty(): void {
-    const { db } = this.database;
-    db.exec(`${tables.map(table => `DELETE FROM ${table};`).join('')} DELETE FROM coupon; DELETE FROM barred;
-      DELETE FROM meta WHERE name LIKE 'claim.%'`);
+    this.database.write(() => {
+      for (const statement of this.emptied) statement.run();
+    });
   }
 
   /** All that is set aside; mostly nothing, which is known sooner. */
-  async letters(partition?: number): Promise<SetAside[]> {
-    if (this.anyAside.get() === undefined) return [];
-    return this.setAside({ ...(partition === undefined ? {} : { partition }), limit: Number.MAX_SAFE_INTEGER });
+  letters(partition: number | null = null): Letter[] {
+    if (this.look.anyAside.get() === undefined) return [];
+    return this.look.letters.all(partition, partition) as unknown as Letter[];
+  }
+
+  checkpointOf(partition: number): Checkpoint {
+    return this.checkpointNow(partition);
+  }
+
+  /** Each coupon of a partition, and how many rows it counts. */
+  issuedOf(partition: number): { couponId: CouponId; issued: number }[] {
+    return this.look.issued.all(partition) as { couponId: CouponId; issued: number }[];
+  }
+
+  rowsOf(couponId: CouponId): Omit<UserCouponRow, 'redeemedAt'>[] {
+    return this.look.rows.all(couponId) as unknown as Omit<UserCouponRow, 'redeemedAt'>[];
+  }
+
+  /** The totals of the statistics; none before the first is stored. */
+  countedOf(couponId: string): Record<string, number> {
+    return (this.look.counted.get(couponId) ?? {}) as Record<string, number>;
   }
 
   /** Refuses rows of this user for good, until it is allowed again. */

@@ -25,7 +25,7 @@ export async function unrest({
     const state = ledger.stateOf(partition);
     if (state?.fold.frontier.next !== requests) return `the ledger is at ${state?.fold.frontier.next} of ${requests}`;
     if (state.told !== requests) return `told is at ${state.told} of ${requests}`;
-    const { next, changeNext } = await store.checkpoint(partition);
+    const { next, changeNext } = store.checkpointOf(partition);
     if (next !== requests || changeNext !== changes)
       return `the store is at ${next} of ${requests}, ${changeNext} of ${changes}`;
     const shown = board.stateOf(partition);
@@ -34,7 +34,7 @@ export async function unrest({
     const counted = await store.place('stats', partition);
     if (counted !== changes) return `stats are at ${counted} of ${changes}`;
   }
-  const waiting = (await store.letters()).filter(letter => letter.slot !== null);
+  const waiting = store.letters().filter(letter => letter.slot !== null);
   return waiting.length > 0 ? `${waiting.length} winners are set aside` : undefined;
 }
 
@@ -44,11 +44,11 @@ const verifyEvery = 4;
 export async function checkEnd(world: World, crowd: Crowd): Promise<void> {
   const { facts, plan, checks, store, log } = world;
   for (let partition = 0; partition < plan.partitions; partition++) {
-    await checks.stored(partition);
+    checks.stored(partition);
     checks.ledgerIsTrue(partition, 'ledger_true');
     checks.told(partition, facts.truth[partition]?.entries.length);
-    await lettersAreKept(world, partition);
-    await boardIsTrue(world, partition);
+    lettersAreKept(world, partition);
+    boardIsTrue(world, partition);
   }
   notAcceptedIsTrue(world, crowd);
   await statsAreTrue(world);
@@ -61,8 +61,8 @@ export async function checkEnd(world: World, crowd: Crowd): Promise<void> {
   );
 }
 
-async function lettersAreKept({ facts, store, log }: World, partition: number): Promise<void> {
-  const kept = await store.letters(partition);
+function lettersAreKept({ facts, store, log }: World, partition: number): void {
+  const kept = store.letters(partition);
   const unreadable = kept.filter(letter => letter.log === changeLog).map(letter => letter.offset);
   const ought = facts.unreadable[partition] ?? [];
   facts.expect(
@@ -84,8 +84,11 @@ async function lettersAreKept({ facts, store, log }: World, partition: number): 
     facts.expect(changes.has(offset), 'letters_kept', () => `the unreadable change ${offset} has no copy`);
 }
 
-async function boardIsTrue({ facts, board, store }: World, partition: number): Promise<void> {
-  const aside = (await store.letters(partition)).filter(letter => letter.slot !== null).map(letter => letter.offset);
+function boardIsTrue({ facts, board, store }: World, partition: number): void {
+  const aside = store
+    .letters(partition)
+    .filter(letter => letter.slot !== null)
+    .map(letter => letter.offset);
   const shown = [...(board.stateOf(partition)?.setAside ?? [])].sort((a, b) => a - b);
   facts.expect(
     isDeepStrictEqual(

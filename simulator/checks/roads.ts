@@ -1,7 +1,7 @@
 /** Checks of what the stages do: ledger, change log, rows and board, each at the moment it changes. */
 import { createHash } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
-import type { CouponId, CouponRow } from '../../src/coupon.ts';
+import type { CouponId } from '../../src/coupon.ts';
 import { changeLog, type LogEntry, type LogName, requestLog } from '../../src/entry.ts';
 import type { Applied, ApplyBatch, Committed } from '../../src/ports.ts';
 import type { SharedBoard, SharedLedger } from '../servers.ts';
@@ -198,17 +198,16 @@ export class RoadChecks {
     if (!createdAt.has(couponId)) createdAt.set(couponId, this.facts.now);
   }
 
-  async committed(partition: number, committed: Committed): Promise<void> {
-    if (committed.kind === 'committed') await this.stored(partition);
+  committed(partition: number, committed: Committed): void {
+    if (committed.kind === 'committed') this.stored(partition);
   }
 
   /** All that the store holds of a partition. */
-  async stored(partition: number): Promise<void> {
+  stored(partition: number): void {
     const { facts } = this;
     const { store } = this.shared;
     const truth = this.truth(partition);
-    const checkpoint = await store.checkpoint(partition);
-    const { next, changeNext, clock, hash, strays } = checkpoint;
+    const { next, changeNext, clock, hash, strays } = store.checkpointOf(partition);
     const last = this.checkpoints[partition] as (typeof this.checkpoints)[number];
     const forward = last.storeBacks < facts.storeBacks || (next >= last.next && changeNext >= last.changeNext);
     facts.expect(forward, 'checkpoint_forward', () => `from ${show(last)} to ${next}, ${changeNext}`);
@@ -219,7 +218,7 @@ export class RoadChecks {
       [truth.clockAt(next), this.hashAt(partition, next), truth.straysAt(next)],
     ];
     facts.expect(same(has, ought), 'checkpoint_true', () => `at ${next} it is ${show(has)}, ought ${show(ought)}`);
-    const aside = await store.letters(partition);
+    const aside = store.letters(partition);
     const asideAt = new Set(aside.filter(letter => letter.log === requestLog).map(letter => letter.offset));
     for (const letter of aside) if (letter.slot !== null) facts.asideEver[partition]?.add(letter.offset);
     for (const { offset, verdict } of truth.entries.slice(0, next)) {
@@ -227,45 +226,35 @@ export class RoadChecks {
       facts.expect(kept, 'letters_kept', () => `the malformed entry ${offset} is not set aside`);
     }
     facts.rowsNow[partition]?.clear();
-    for (const coupon of await store.listCoupons(1_000)) {
-      const isEmpty = coupon.issued === 0 && !truth.sales.get(coupon.couponId)?.winners.length;
-      if (coupon.partition === partition && !isEmpty) await this.couponStored(partition, coupon, next, asideAt);
-    }
+    for (const { couponId, issued } of store.issuedOf(partition))
+      this.couponStored(partition, couponId, issued, next, asideAt);
   }
 
-  private async couponStored(
+  private couponStored(
     partition: number,
-    coupon: CouponRow,
+    couponId: CouponId,
+    issued: number,
     next: number,
     asideAt: ReadonlySet<number>,
-  ): Promise<void> {
+  ): void {
     const { facts } = this;
-    const { couponId } = coupon;
     const sale = this.truth(partition).sales.get(couponId);
     const stock = Math.max(0, ...(sale?.changes ?? []).map(change => change.stock));
     const users = new Set<string>();
-    const slots = new Set<number>();
-    let rows = 0;
-    for await (const chunk of this.shared.store.rows(couponId)) {
-      for (const row of chunk) {
-        rows++;
-        facts.rowsEver.add(rowId(row));
-        facts.rowsNow[partition]?.add(rowId(row));
-        facts.expect(!users.has(row.userId), 'one_a_user', () => `${row.userId} has two rows of ${couponId}`);
-        users.add(row.userId);
-        slots.add(row.slot);
-        const won = sale?.byUser.get(row.userId);
-        const isTrue =
-          won && won.slot === row.slot && won.offset === row.offset && won.key === row.key && won.at === row.issuedAt;
-        facts.expect(isTrue === true, 'rows_true', () => `${show(row)} is there, won was ${show(won)}`);
-      }
+    const rows = this.shared.store.rowsOf(couponId);
+    for (const row of rows) {
+      facts.rowsEver.add(rowId(row));
+      facts.rowsNow[partition]?.add(rowId(row));
+      facts.expect(!users.has(row.userId), 'one_a_user', () => `${row.userId} has two rows of ${couponId}`);
+      users.add(row.userId);
+      const won = sale?.byUser.get(row.userId);
+      const isTrue =
+        won && won.slot === row.slot && won.offset === row.offset && won.key === row.key && won.at === row.issuedAt;
+      facts.expect(isTrue === true, 'rows_true', () => `${show(row)} is there, won was ${show(won)}`);
     }
-    facts.expect(
-      rows <= stock && coupon.issued <= stock,
-      'no_oversell',
-      () => `${couponId} has ${rows} rows of ${stock}`,
-    );
-    facts.expect(rows === coupon.issued, 'rows_true', () => `${couponId} counts ${coupon.issued}, has ${rows}`);
+    const { length } = rows;
+    facts.expect(length <= stock && issued <= stock, 'no_oversell', () => `${couponId} has ${length} rows of ${stock}`);
+    facts.expect(length === issued, 'rows_true', () => `${couponId} counts ${issued}, has ${length}`);
     for (const winner of before(sale?.winners ?? [], next)) {
       const kept = users.has(winner.userId) || asideAt.has(winner.offset);
       facts.expect(kept, 'rows_complete', () => `${show(winner)} has no row below the checkpoint ${next}`);
@@ -273,7 +262,7 @@ export class RoadChecks {
   }
 
   /** The statistics' place has passed these changes: whatever they say is counted. */
-  async counted(partition: number, entries: readonly LogEntry[]): Promise<void> {
+  counted(partition: number, entries: readonly LogEntry[]): void {
     const { facts } = this;
     const greatest = new Map<string, Record<string, number>>();
     for (const { offset, text } of entries) {
@@ -291,14 +280,13 @@ export class RoadChecks {
       }
     }
     for (const [couponId, most] of greatest) {
-      const { issued, counts } = await this.shared.store.stats(couponId as CouponId, 1, 0);
-      const has: Record<string, number> = { issued, ...counts };
+      const has = this.shared.store.countedOf(couponId);
       const isThere = facts.countsTorn || Object.entries(most).every(([name, n]) => (has[name] ?? 0) >= n);
       facts.expect(isThere, 'stats_true', () => `${couponId} is counted as ${show(has)} behind ${show(most)}`);
     }
   }
 
-  async shown(partition: number): Promise<void> {
+  shown(partition: number): void {
     const { facts } = this;
     const shown = this.shared.board.stateOf(partition)?.committedNext ?? 0;
     const most = facts.checkpointMax[partition] as number;
