@@ -69,39 +69,43 @@ export class Crowd {
   }
 
   /** One request and its answer; `lost` when none arrives. */
-  private post(plan: ClientPlan, place: number, losesAnswer: boolean): Promise<Answer | 'lost'> {
+  private async post(plan: ClientPlan, place: number, losesAnswer: boolean): Promise<Answer | 'lost'> {
     const { world } = this;
-    const { scheduler, wire } = world;
-    const { random, name } = wire.draw(`client ${plan.id} posts`);
+    const { random, name } = world.wire.draw(`client ${plan.id} posts`);
+    await world.sleep(random.int(0, 5), name);
+    const instance = world.serving(place);
+    if (!instance) return 'lost';
+    return world.asked<Answer | 'lost'>(instance, patienceMs, name.and('has no answer'), 'lost', tell => {
+      const told = (answer: Answer) =>
+        void world.scheduler.in(random.int(0, 5), undefined, name.and('is answered'), () => tell(answer));
+      this.issue(plan, instance, losesAnswer ? () => {} : told);
+    });
+  }
+
+  private issue(plan: ClientPlan, instance: Instance, told: (answer: Answer) => void): void {
+    const { world } = this;
+    const { scheduler } = world;
     const couponId = plan.couponId as CouponId;
     const userId = plan.userId as UserId;
     const key = plan.key === null ? undefined : keyHash(`${couponId} ${userId}`, plan.key);
-    return new Promise(resolve => {
-      scheduler.in(patienceMs, undefined, `${name}: no answer`, () => resolve('lost'));
-      scheduler.in(random.int(0, 5), undefined, name, () => {
-        const instance = world.serving(place);
-        if (!instance) return resolve('lost');
-        const sentAt = scheduler.now;
-        const press = { couponId, userId, key, sentAt, asked: instance.life.name };
-        this.note(press, false);
-        this.open.add(press);
-        instance.door.issue(couponId, userId, key).then(
-          answer => {
-            this.open.delete(press);
-            const surelyOut = answer.kind === 'refused' && answer.code !== 'OUTCOME_UNKNOWN';
-            if (!surelyOut) this.note(press, true);
-            scheduler.note(`${instance.life.name} answers client ${plan.id}: ${wordsOf(answer)}`);
-            world.told.atTheDoor(press, answer);
-            if (answer.kind !== 'refused') this.given(instance, answer.task);
-            if (!losesAnswer) scheduler.in(random.int(0, 5), undefined, `${name}: answered`, () => resolve(answer));
-          },
-          error => {
-            this.open.delete(press);
-            if (!(error instanceof Unavailable)) world.facts.fail('no_crash', `issue rejects with ${error}`);
-          },
-        );
-      });
-    });
+    const press = { couponId, userId, key, sentAt: scheduler.now, asked: instance.life.name };
+    this.note(press, false);
+    this.open.add(press);
+    instance.door.issue(couponId, userId, key).then(
+      answer => {
+        this.open.delete(press);
+        const surelyOut = answer.kind === 'refused' && answer.code !== 'OUTCOME_UNKNOWN';
+        if (!surelyOut) this.note(press, true);
+        scheduler.note(`${instance.life.name} answers client ${plan.id}: ${wordsOf(answer)}`);
+        world.told.atTheDoor(press, answer);
+        if (answer.kind !== 'refused') this.given(instance, answer.task);
+        told(answer);
+      },
+      error => {
+        this.open.delete(press);
+        if (!(error instanceof Unavailable)) world.facts.fail('no_crash', `issue rejects with ${error}`);
+      },
+    );
   }
 
   private note(press: Pressed, mayBe: boolean): void {
@@ -159,17 +163,16 @@ export class Crowd {
 
   /** One question. */
   private ask({ id }: ClientPlan, task: Task, instance: Instance): Promise<boolean> {
-    const { scheduler, told } = this.world;
-    return new Promise(resolve => {
-      scheduler.in(patienceMs, undefined, `client ${id} is not told`, () => resolve(false));
+    const { world } = this;
+    return world.asked(instance, patienceMs, `client ${id} is not told`, false, tell => {
       instance.status.read(task).then(
         ({ status }) => {
-          scheduler.note(`client ${id} reads ${JSON.stringify(status)}`);
-          told.answered(task, status);
-          resolve(status.state === 'done');
+          world.scheduler.note(`client ${id} reads ${JSON.stringify(status)}`);
+          world.told.answered(task, status);
+          tell(status.state === 'done');
         },
         // Neither ledger nor store answers: it asks again.
-        () => resolve(false),
+        () => tell(false),
       );
     });
   }

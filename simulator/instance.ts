@@ -119,7 +119,7 @@ export function hostOf(life: Life, { skewMs }: InstancePlan, seed: number, sched
   return {
     now: () => epoch + scheduler.now + skewMs,
     elapsed: () => scheduler.now,
-    randomBytes: n => Buffer.from(Array.from({ length: n }, () => random.int(0, 255))),
+    randomBytes: n => Buffer.alloc(n).map(() => random.int(0, 255)) as Buffer,
     delay: (ms, signal) =>
       new Promise(resolve => {
         if (signal?.aborted) return resolve();

@@ -39,17 +39,18 @@ export class Operators {
 
   /** Whether that was a definite answer. */
   private call(plan: OperationPlan, instance: Instance): Promise<boolean> {
-    const { scheduler } = this.world;
-    return new Promise(resolve => {
-      scheduler.in(patienceMs, undefined, `operator ${plan.id}: no answer`, () => resolve(false));
+    const { world } = this;
+    const said = (what: string) =>
+      world.scheduler.note(`${instance.life.name} tells operator ${plan.id} (${plan.kind}) ${what}`);
+    return world.asked(instance, patienceMs, `operator ${plan.id} has no answer`, false, tell => {
       this.ask(plan, instance).then(
         kind => {
-          scheduler.note(`${instance.life.name} answers operator ${plan.id} (${plan.kind}): ${kind}`);
-          resolve(!['not_accepted', 'outcome_unknown', 'unknown'].includes(kind));
+          said(kind);
+          tell(!['not_accepted', 'outcome_unknown', 'unknown'].includes(kind));
         },
         error => {
-          scheduler.note(`${instance.life.name} fails operator ${plan.id} (${plan.kind}): ${error}`);
-          resolve(false);
+          said(`${error}`);
+          tell(false);
         },
       );
     });

@@ -16,27 +16,28 @@ export interface Planned {
   off: boolean;
 }
 
+/** What an event is. One that is a text only when somebody reads it costs a run nothing else. */
+export type What = string | { readonly hash: number; toString(): string };
+
+const chained = (what: What, from: number): number =>
+  typeof what === 'string' ? hashOf(what, from) : mix(what.hash, from);
+
 interface Event extends Planned {
   at: number;
   /** Orders events of the same moment: chance does, not who came first. */
   tie: number;
   nth: number;
   life: Life | undefined;
-  what: string;
+  what: What;
   run(): void;
 }
 
 /** Now and then the event loop has its turn, so that rejections that nobody catches are heard of. */
 const turnEvery = 256;
 
-/**
- * All that waits in this process is microtasks. What a microtask gives to nextTick runs when there is none left, and
- * costs a quarter of a turn of the event loop.
- */
-const microtasksAreOver = (): Promise<void> =>
-  new Promise(resolve => {
-    queueMicrotask(() => process.nextTick(resolve));
-  });
+/** All that waits in this process is microtasks: what a microtask gives to nextTick runs when there is none left. */
+const settled = Promise.resolve();
+const whenMicrotasksAreOver = (call: () => void): void => void settled.then(() => process.nextTick(call));
 
 const isBefore = (a: Event, b: Event): boolean =>
   a.at !== b.at ? a.at < b.at : a.tie !== b.tie ? a.tie < b.tie : a.nth < b.nth;
@@ -58,11 +59,9 @@ export class Scheduler {
   }
 
   /** Plans an event in `ms` from now. Without a life it happens in any case. */
-  in(ms: number, life: Life | undefined, what: string, run: () => void): Planned {
-    const event: Event = {
-      ...{ at: this.now + Math.max(0, Math.round(ms)), tie: this.ties.next(), nth: this.nth++, off: false },
-      ...{ life, what, run },
-    };
+  in(ms: number, life: Life | undefined, what: What, run: () => void): Planned {
+    const at = this.now + Math.max(0, Math.round(ms));
+    const event: Event = { at, tie: this.ties.next(), nth: this.nth++, off: false, life, what, run };
     this.push(event);
     return event;
   }
@@ -74,22 +73,40 @@ export class Scheduler {
   }
 
   /** Takes events until `ended` says so, or none is left. */
-  async run(ended: () => boolean): Promise<void> {
+  run(ended: () => boolean): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const turn = () => {
+        try {
+          const event = ended() ? undefined : this.due();
+          if (!event) return resolve();
+          this.happen(event);
+        } catch (error) {
+          return reject(error);
+        }
+        if (this.steps % turnEvery === 0) setImmediate(turn);
+        else whenMicrotasksAreOver(turn);
+      };
+      turn();
+    });
+  }
+
+  /** The next event that happens, taken from the queue. */
+  private due(): Event | undefined {
     for (let event = this.pop(); event; event = this.pop()) {
       if (event.off || event.life?.alive === false) continue;
-      if (event.life && event.life.pausedUntil > event.at) {
-        event.at = event.life.pausedUntil;
-        this.push(event);
-        continue;
-      }
-      this.now = event.at;
-      this.steps++;
-      this.hash = mix(hashOf(event.what, this.hash), this.now);
-      this.trace?.push(`${String(this.now).padStart(6)} ms  ${event.what}`);
-      event.run();
-      await (this.steps % turnEvery === 0 ? new Promise(setImmediate) : microtasksAreOver());
-      if (ended()) return;
+      if (!event.life || event.life.pausedUntil <= event.at) return event;
+      event.at = event.life.pausedUntil;
+      this.push(event);
     }
+    return undefined;
+  }
+
+  private happen(event: Event): void {
+    this.now = event.at;
+    this.steps++;
+    this.hash = mix(chained(event.what, this.hash), this.now);
+    this.trace?.push(`${String(this.now).padStart(6)} ms  ${event.what}`);
+    event.run();
   }
 
   private push(event: Event): void {

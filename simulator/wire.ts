@@ -20,16 +20,48 @@ export interface Call<T> {
   may?: 'twice' | 'stale';
 }
 
+interface Kind {
+  what: string;
+  hash: number;
+  /** So many there were. */
+  n: number;
+}
+
+/** The n-th of its kind and what becomes of it. */
+export class Name {
+  private readonly kind: Kind;
+  private readonly n: number;
+  private readonly becomes: string;
+
+  constructor(kind: Kind, n: number, becomes = '') {
+    this.kind = kind;
+    this.n = n;
+    this.becomes = becomes;
+  }
+
+  get hash(): number {
+    return hashOf(this.becomes, mix(this.kind.hash, this.n));
+  }
+
+  and(becomes: string): Name {
+    return new Name(this.kind, this.n, becomes);
+  }
+
+  toString(): string {
+    return `${this.kind.what} #${this.n}${this.becomes && ` ${this.becomes}`}`;
+  }
+}
+
 export class Wire {
   /** Servers that are away. */
   readonly down = new Set<Server>();
   /** Faults of calls that happened, by name. */
   readonly happened: string[] = [];
   /** Calls whose effect is still to come. */
-  readonly underWay = new Set<string>();
+  readonly underWay = new Set<Name>();
   kill: (life: Life) => void = () => {};
   private readonly cuts = new Map<Life, Set<Server>>();
-  private readonly counts = new Map<string, number>();
+  private readonly kinds = new Map<string, Kind>();
   private readonly plan: Plan;
   private readonly scheduler: Scheduler;
   private readonly spared: ReadonlySet<string>;
@@ -53,10 +85,14 @@ export class Wire {
   }
 
   /** One draw of this seed for the n-th time that `what` happens: the rest of the run does not change it. */
-  draw(what: string): { random: Random; name: string } {
-    const n = (this.counts.get(what) ?? 0) + 1;
-    this.counts.set(what, n);
-    return { random: new Random(mix(mix(this.plan.seed, hashOf(what)), n)), name: `${what} #${n}` };
+  draw(what: string): { random: Random; name: Name } {
+    let kind = this.kinds.get(what);
+    if (!kind) {
+      kind = { what, hash: hashOf(what), n: 0 };
+      this.kinds.set(what, kind);
+    }
+    const n = ++kind.n;
+    return { random: new Random(mix(mix(this.plan.seed, kind.hash), n)), name: new Name(kind, n) };
   }
 
   travelMs(random: Random): number {
@@ -76,8 +112,7 @@ export class Wire {
     const back = this.travelMs(random);
     const { scheduler } = this;
     return new Promise<T>((resolve, reject) => {
-      const answer = (ms: number, what: string, tell: () => void) =>
-        void scheduler.in(ms, life, `${name} ${what}`, tell);
+      const answer = (ms: number, what: string, tell: () => void) => void scheduler.in(ms, life, name.and(what), tell);
       const fail = (ms: number, done: boolean) =>
         answer(ms, 'fails', () => reject(failureOf(method, done ? 'unknown' : random.pick(['unknown', 'not']))));
       const effect = (told: boolean) => {
@@ -99,15 +134,15 @@ export class Wire {
       if (fault === 'late') {
         const ms = random.int(0, 1_200);
         answer(ms, 'times out', () => reject(failureOf(method, 'unknown')));
-        scheduler.in(ms + random.int(0, 1_500), undefined, `${name} happens late`, () => effect(false));
+        scheduler.in(ms + random.int(0, 1_500), undefined, name.and('happens late'), () => effect(false));
         return;
       }
       // What was sent is on its way, whatever becomes of the sender.
-      scheduler.in(there, undefined, `${name} happens`, () => effect(true));
+      scheduler.in(there, undefined, name.and('happens'), () => effect(true));
     });
   }
 
-  private faultOf(random: Random, name: string, may: Call<unknown>['may']): CallFault | undefined {
+  private faultOf(random: Random, name: Name, may: Call<unknown>['may']): CallFault | undefined {
     if (!this.isRough) return undefined;
     for (const fault of callFaults) {
       if (!random.chance(this.plan.rates[fault as keyof Rates])) continue;
@@ -120,7 +155,7 @@ export class Wire {
     return undefined;
   }
 
-  private end(life: Life, name: string, when: string): void {
+  private end(life: Life, name: Name, when: string): void {
     this.scheduler.note(`${life.name} is killed ${when} ${name}`);
     this.kill(life);
   }

@@ -9,7 +9,7 @@ import { SharedLog } from './log.ts';
 import type { InstancePlan, Plan } from './plan.ts';
 import { portsOf } from './ports.ts';
 import { hashOf, mix, Random } from './random.ts';
-import { type Life, Scheduler } from './scheduler.ts';
+import { type Life, Scheduler, type What } from './scheduler.ts';
 import { SharedBoard, SharedLedger } from './servers.ts';
 import { MemoryStore } from './store.ts';
 import { Wire } from './wire.ts';
@@ -104,8 +104,25 @@ export class World {
     return up[place % Math.max(1, up.length)];
   }
 
-  sleep(ms: number, what: string): Promise<void> {
+  sleep(ms: number, what: What): Promise<void> {
     return new Promise(resolve => void this.scheduler.in(ms, undefined, what, resolve));
+  }
+
+  /** What `ask` answers, or `lost`: after so long, or when the process that is asked is killed. */
+  asked<T>(instance: Instance, patienceMs: number, what: What, lost: T, ask: (answer: (value: T) => void) => void) {
+    return new Promise<T>(resolve => {
+      const end = (value: T) => {
+        waits.off = true;
+        instance.onEnd.delete(breaks);
+        resolve(value);
+      };
+      const breaks = () => {
+        if (!instance.life.alive) end(lost);
+      };
+      const waits = this.scheduler.in(patienceMs, undefined, what, () => end(lost));
+      instance.onEnd.add(breaks);
+      ask(end);
+    });
   }
 
   private startInstance(plan: InstancePlan, place: number): void {

@@ -19,7 +19,8 @@ export async function unrest({
 }: World): Promise<string | undefined> {
   if (instances.some(each => each?.up !== true && each?.plan.roles.includes('api') !== false)) return 'not all are up';
   if (busy > 0) return `${busy} clients and operators wait`;
-  for (const call of wire.underWay) if (/append|commit|apply|told|create/.test(call)) return `${call} is under way`;
+  for (const call of wire.underWay)
+    if (/append|commit|apply|told|create/.test(`${call}`)) return `${call} is under way`;
   for (let partition = 0; partition < plan.partitions; partition++) {
     const [requests, changes] = [log.of(requestLog, partition).length, log.of(changeLog, partition).length];
     const state = ledger.stateOf(partition);
