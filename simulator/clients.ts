@@ -15,6 +15,8 @@ import type { World } from './world.ts';
 const patienceMs = 3_000;
 const againMs = 300;
 const pollMs = 800;
+/** Places of which one task is sealed and opened again, which takes longer than its other checks. */
+const sealedEvery = 4;
 
 type Pressed = Pick<Press, 'couponId' | 'userId' | 'key'>;
 
@@ -115,6 +117,8 @@ export class Crowd {
   /** The client gets no more than the id. */
   private given(instance: Instance, task: Task): void {
     this.tasks.push(task);
+    // What an id is made of is the task and nothing that a run could change.
+    if (task.offset % sealedEvery !== 0) return;
     const opened = instance.sealer.open(instance.sealer.seal(task));
     const isSame = opened && (Object.keys(task) as (keyof Task)[]).every(name => opened[name] === task[name]);
     this.world.facts.expect(

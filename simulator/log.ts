@@ -2,13 +2,21 @@
  * The log that all processes of a run share. As Kafka's: what is acknowledged stays, a call's entries are appended
  * together, and each partition stamps them by the clock of its broker, which may step back.
  */
-import type { LogEntry, LogName } from '../src/entry.ts';
+import {
+  changeDeadLetters,
+  changeLog,
+  type LogEntry,
+  type LogName,
+  requestDeadLetters,
+  requestLog,
+} from '../src/entry.ts';
 import { Alarm, NotAccepted, Unavailable } from '../src/errors.ts';
 import type { Host } from '../src/host.ts';
 import type { Assignment, EventLog, ReadBatch } from '../src/ports.ts';
 import { Groups } from './groups.ts';
 
 export type Value = string | Uint8Array;
+export const logNames: readonly LogName[] = [requestLog, changeLog, requestDeadLetters, changeDeadLetters];
 export type Appended = (log: LogName, partition: number, entries: readonly LogEntry[]) => void;
 
 export class SharedLog implements EventLog {
@@ -20,7 +28,7 @@ export class SharedLog implements EventLog {
   appended: Appended = () => {};
   private readonly host: Pick<Host, 'now' | 'after'>;
   private readonly groups: Groups;
-  private readonly lists = new Map<string, LogEntry[]>();
+  private readonly lists: Record<LogName, LogEntry[][]>;
   private waiting: { log: LogName; partition: number; end(): void }[] = [];
   private closed = false;
 
@@ -35,6 +43,9 @@ export class SharedLog implements EventLog {
     this.identity = identity;
     this.groups = groups;
     this.skewMs = Array.from({ length: partitions }, () => 0);
+    this.lists = Object.fromEntries(
+      logNames.map(log => [log, this.skewMs.map(() => [])]),
+    ) as unknown as typeof this.lists;
   }
 
   async append(log: LogName, partition: number, values: readonly string[]): Promise<number> {
@@ -93,15 +104,8 @@ export class SharedLog implements EventLog {
 
   /** The entries themselves. */
   of(log: LogName, partition: number): LogEntry[] {
-    const id = `${log} ${partition}`;
-    let list = this.lists.get(id);
-    if (!list) {
-      if (!Number.isInteger(partition) || partition < 0 || partition >= this.partitions) {
-        throw new Error(`partition ${partition} is not one of ${this.partitions}`);
-      }
-      list = [];
-      this.lists.set(id, list);
-    }
+    const list = this.lists[log][partition];
+    if (!list) throw new Error(`partition ${partition} is not one of ${this.partitions}`);
     return list;
   }
 

@@ -1,10 +1,12 @@
 /** The four ports as one process has them: the shared servers behind the wire, each effect held against the truth. */
 
 import type { Ports } from '../src/app.ts';
-import { changeLog } from '../src/entry.ts';
+import { changeLog, type LogName } from '../src/entry.ts';
 import type { CouponStore, EventLog, OutcomeBoard, StockLedger } from '../src/ports.ts';
+import { logNames } from './log.ts';
 import type { Server } from './plan.ts';
 import type { Life } from './scheduler.ts';
+import type { Call, Line } from './wire.ts';
 import type { World } from './world.ts';
 
 export function portsOf(world: World, life: Life): Ports {
@@ -16,18 +18,28 @@ export function portsOf(world: World, life: Life): Ports {
   };
 }
 
+const lineOf = (life: Life, server: Server): Line => ({ life, server, kinds: new Map() });
+
 function logOf({ wire, log, groups, plan }: World, life: Life): EventLog {
+  const line = lineOf(life, 'log');
+  const textsOf = (verb: string) => {
+    const ofLog = (name: LogName) => Array.from({ length: plan.partitions }, (_, n) => `${verb} ${name} ${n}`);
+    return Object.fromEntries(logNames.map(name => [name, ofLog(name)])) as Record<LogName, string[]>;
+  };
+  const texts = { append: textsOf('append to'), read: textsOf('read of'), end: textsOf('end of') };
   const call = <T>(
-    method: string,
-    effect: (fault: 'twice' | 'stale' | undefined) => Promise<T>,
+    method: keyof typeof texts,
+    name: LogName,
+    partition: number,
+    effect: Call<T>['effect'],
     may?: 'twice' | 'stale',
-  ) => wire.call({ life, server: 'log', method, effect, ...(may ? { may } : {}) });
+  ) => wire.call({ line, method: texts[method][name][partition] as string, effect, may });
   return {
     identity: log.identity,
     partitions: log.partitions,
     append: (name, partition, values) =>
       call(
-        `append to ${name} ${partition}`,
+        ...(['append', name, partition] as const),
         async fault => {
           const base = await log.append(name, partition, values);
           if (fault === 'twice') await log.append(name, partition, values);
@@ -37,7 +49,7 @@ function logOf({ wire, log, groups, plan }: World, life: Life): EventLog {
       ),
     read: (name, partition, from, max, waitMs, signal) =>
       call(
-        `read of ${name} ${partition}`,
+        ...(['read', name, partition] as const),
         async fault => {
           if (fault === 'stale' && from < (await log.end(name, partition)))
             return { entries: [], next: from, end: from };
@@ -45,7 +57,7 @@ function logOf({ wire, log, groups, plan }: World, life: Life): EventLog {
         },
         'stale',
       ),
-    end: (name, partition) => call(`end of ${name} ${partition}`, () => log.end(name, partition)),
+    end: (name, partition) => call('end', name, partition, () => log.end(name, partition)),
     assign: async (group, name, on) => groups.join(group, name, on, life),
     async commit() {},
     reachable: () => wire.reaches(life, 'log'),
@@ -54,7 +66,8 @@ function logOf({ wire, log, groups, plan }: World, life: Life): EventLog {
 }
 
 function ledgerOf({ wire, ledger, checks }: World, life: Life): StockLedger {
-  const call = <T>(method: string, effect: () => Promise<T>) => wire.call({ life, server: 'ledger', method, effect });
+  const line = lineOf(life, 'ledger');
+  const call = <T>(method: string, effect: () => Promise<T>) => wire.call({ line, method, effect });
   return {
     place: partition => call('place', () => ledger.place(partition)),
     apply: (partition, build, batch) =>
@@ -83,7 +96,8 @@ function ledgerOf({ wire, ledger, checks }: World, life: Life): StockLedger {
 
 /** What a run does not need of a store is not there. */
 function storeOf({ wire, log, store, checks, facts }: World, life: Life): CouponStore {
-  const call = <T>(method: string, effect: () => Promise<T>) => wire.call({ life, server: 'store', method, effect });
+  const line = lineOf(life, 'store');
+  const call = <T>(method: string, effect: () => Promise<T>) => wire.call({ line, method, effect });
   const used: Partial<CouponStore> = {
     claim: identity => call('claim', () => store.claim(identity)),
     createCoupon: row =>
@@ -125,8 +139,9 @@ function storeOf({ wire, log, store, checks, facts }: World, life: Life): Coupon
 }
 
 function boardOf({ wire, board, scheduler, checks, plan, breaks }: World, life: Life): OutcomeBoard {
-  const call = <T>(method: string, effect: () => Promise<T>) =>
-    wire.call({ life, server: 'board' satisfies Server, method, effect });
+  const line = lineOf(life, 'board');
+  const hintOf = `${life.name} hint`;
+  const call = <T>(method: string, effect: () => Promise<T>) => wire.call({ line, method, effect });
   return {
     commit: (partition, update) =>
       call('commit', async () => {
@@ -145,7 +160,7 @@ function boardOf({ wire, board, scheduler, checks, plan, breaks }: World, life: 
       call('subscribe', () => {
         const listener = {
           hint: (hint: Parameters<typeof on.hint>[0]) => {
-            const { random, name } = wire.draw(`${life.name} hint`);
+            const { random, name } = wire.draw(hintOf);
             if (!wire.reaches(life, 'board') || (wire.isRough && random.chance(plan.rates.hintLost))) return;
             scheduler.in(wire.travelMs(random), life, name, () => on.hint(hint));
           },

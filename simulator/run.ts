@@ -30,6 +30,9 @@ export async function run(plan: Plan, { keepTrace = false }: { keepTrace?: boole
   const crowd = new Crowd(world);
   const crashed = (error: unknown) => facts.fail('no_crash', error instanceof Error ? `${error.stack}` : String(error));
   process.on('unhandledRejection', crashed);
+  // Most errors here are those that a wire makes up; where one came from is told by the run that keeps its trace.
+  const { stackTraceLimit } = Error;
+  if (!keepTrace) Error.stackTraceLimit = 0;
   let ended = false;
   try {
     planFaults(world);
@@ -47,6 +50,7 @@ export async function run(plan: Plan, { keepTrace = false }: { keepTrace?: boole
   } catch (error) {
     crashed(error);
   } finally {
+    Error.stackTraceLimit = stackTraceLimit;
     await new Promise(setImmediate);
     process.off('unhandledRejection', crashed);
   }

@@ -1,7 +1,7 @@
 /** The real SQLite store, in memory. What a run needs besides: users that it refuses, and a state to go back to. */
 import type { StatementSync } from 'node:sqlite';
 import type { CouponId, UserCouponRow } from '../src/coupon.ts';
-import type { Checkpoint, SetAside, Snapshot } from '../src/ports.ts';
+import type { Checkpoint, SetAside, SetAsideFilter, Snapshot } from '../src/ports.ts';
 import { type Database, openDatabase, prepareAll } from '../src/sqlite/database.ts';
 import { takeSnapshot } from '../src/sqlite/snapshot.ts';
 import { SqliteStore } from '../src/sqlite/store.ts';
@@ -70,6 +70,11 @@ export class MemoryStore extends SqliteStore {
   letters(partition: number | null = null): Letter[] {
     if (this.look.anyAside.get() === undefined) return [];
     return this.look.letters.all(partition, partition) as unknown as Letter[];
+  }
+
+  /** Ordered it takes longer, and mostly there is nothing. */
+  override async setAside(filter: SetAsideFilter): Promise<SetAside[]> {
+    return this.look.anyAside.get() === undefined ? [] : super.setAside(filter);
   }
 
   checkpointOf(partition: number): Checkpoint {

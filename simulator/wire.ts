@@ -10,17 +10,24 @@ import type { Life, Scheduler } from './scheduler.ts';
 type CallFault = 'before' | 'after' | 'late' | 'killBefore' | 'killAfter' | 'twice' | 'stale';
 const callFaults: readonly CallFault[] = ['before', 'after', 'late', 'killBefore', 'killAfter', 'twice', 'stale'];
 
-export interface Call<T> {
+/** From one process to one server. */
+export interface Line {
   life: Life;
   server: Server;
+  /** Calls by their method: no text is put together to find them. */
+  kinds: Map<string, Kind>;
+}
+
+export interface Call<T> {
+  line: Line;
   /** What is called, for the trace. */
   method: string;
   effect(fault: 'twice' | 'stale' | undefined): Promise<T>;
   /** Which of `twice` and `stale` mean something here. */
-  may?: 'twice' | 'stale';
+  may?: 'twice' | 'stale' | undefined;
 }
 
-interface Kind {
+export interface Kind {
   what: string;
   hash: number;
   /** So many there were. */
@@ -86,11 +93,10 @@ export class Wire {
 
   /** One draw of this seed for the n-th time that `what` happens: the rest of the run does not change it. */
   draw(what: string): { random: Random; name: Name } {
-    let kind = this.kinds.get(what);
-    if (!kind) {
-      kind = { what, hash: hashOf(what), n: 0 };
-      this.kinds.set(what, kind);
-    }
+    return this.next(kindIn(this.kinds, what, () => what));
+  }
+
+  private next(kind: Kind): { random: Random; name: Name } {
     const n = ++kind.n;
     return { random: new Random(mix(mix(this.plan.seed, kind.hash), n)), name: new Name(kind, n) };
   }
@@ -105,8 +111,9 @@ export class Wire {
   }
 
   call<T>(call: Call<T>): Promise<T> {
-    const { life, server, method } = call;
-    const { random, name } = this.draw(`${life.name} ${server}.${method}`);
+    const { line, method } = call;
+    const { life, server } = line;
+    const { random, name } = this.next(kindIn(line.kinds, method, () => `${life.name} ${server}.${method}`));
     const fault = this.faultOf(random, name, call.may);
     const there = this.travelMs(random);
     const back = this.travelMs(random);
@@ -159,6 +166,16 @@ export class Wire {
     this.scheduler.note(`${life.name} is killed ${when} ${name}`);
     this.kill(life);
   }
+}
+
+function kindIn(kinds: Map<string, Kind>, id: string, nameOf: () => string): Kind {
+  let kind = kinds.get(id);
+  if (!kind) {
+    const what = nameOf();
+    kind = { what, hash: hashOf(what), n: 0 };
+    kinds.set(id, kind);
+  }
+  return kind;
 }
 
 function failureOf(method: string, known: 'unknown' | 'not'): Error {
