@@ -5,15 +5,20 @@
  *   --seeds <n>    how many (1000)          --from <n>   the first (1)
  *   --seed <n>     only this one            --trace      print what happened in it
  *   --jobs <n>     threads (1); the hash of the run is the same with any number of them
+ *   Every 20 s it says on stderr how far it is: all seeds up to there, and their hash.
  *   --all          goes on after a seed that fails, and names all of them
  *   --json         nothing but the summary, for programs
  */
 
 import { parseArgs } from 'node:util';
-import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
+import { isMainThread, parentPort } from 'node:worker_threads';
 import { planOf } from './plan.ts';
 import { run } from './run.ts';
 import { explain, runSeeds, type Share, type Summary } from './seeds.ts';
+import { runOnThreads } from './threads.ts';
+
+/** How often a long run says how far it is: those seeds are a run of their own, with that hash. */
+const tellMs = 20_000;
 
 async function main(): Promise<number> {
   const { values } = parseArgs({
@@ -35,22 +40,24 @@ async function main(): Promise<number> {
     console.log(trace.join('\n'));
   }
   const startedAt = performance.now();
-  const summaries = await Promise.all(
-    sharesOf(first as number, seeds as number, jobs as number, values.all).map(inThread),
-  );
-  const s = (performance.now() - startedAt) / 1000;
-  const sum = (name: 'seeds' | 'steps' | 'lasted' | 'hash') =>
-    summaries.reduce((total, summary) => total + summary[name], 0);
-  const hash = (sum('hash') >>> 0).toString(16).padStart(8, '0');
-  const failed = summaries.flatMap(summary => summary.failed).sort((a, b) => a.seed - b.seed);
+  let toldAt = startedAt;
+  const lineOf = (total: Summary): string => {
+    const s = (performance.now() - startedAt) / 1000;
+    const hours = (total.lasted / 3_600_000).toFixed(1);
+    return `${total.seeds} seeds in ${s.toFixed(1)} s (${(total.seeds / s).toFixed(0)} a second), ${total.steps} events, ${hours} hours of the clusters' time, hash ${hashOf(total)}`;
+  };
+  const share = { from: first as number, seeds: seeds as number, all: values.all };
+  const total = await runOnThreads(share, jobs as number, new URL(import.meta.url), soFar => {
+    if (performance.now() - toldAt < tellMs) return;
+    toldAt = performance.now();
+    console.error(`${lineOf(soFar)}, ${soFar.failed.length} failed`);
+  });
+  const { steps, lasted, failed } = total;
   if (values.json) {
-    console.log(JSON.stringify({ seeds: sum('seeds'), steps: sum('steps'), lasted: sum('lasted'), hash, failed }));
+    console.log(JSON.stringify({ seeds: total.seeds, steps, lasted, hash: hashOf(total), failed }));
     return failed.length > 0 ? 1 : 0;
   }
-  const hours = (sum('lasted') / 3_600_000).toFixed(1);
-  console.log(
-    `${sum('seeds')} seeds in ${s.toFixed(1)} s (${(sum('seeds') / s).toFixed(0)} a second), ${sum('steps')} events, ${hours} hours of the clusters' time, hash ${hash}`,
-  );
+  console.log(lineOf(total));
   if (!failed[0]) return 0;
   if (values.all)
     for (const { seed, failure } of failed) console.log(`seed ${seed} fails ${failure.check}: ${failure.detail}`);
@@ -58,17 +65,7 @@ async function main(): Promise<number> {
   return 1;
 }
 
-const sharesOf = (from: number, seeds: number, jobs: number, all: boolean): Share[] =>
-  Array.from({ length: jobs }, (_, i) => ({ from: from + i, seeds: Math.ceil((seeds - i) / jobs), step: jobs, all }));
-
-function inThread(share: Share, _: number, all: readonly Share[]): Promise<Summary> {
-  if (all.length === 1) return runSeeds(share);
-  return new Promise((resolve, reject) => {
-    const worker = new Worker(new URL(import.meta.url), { workerData: share });
-    worker.once('message', resolve);
-    worker.once('error', reject);
-  });
-}
+const hashOf = ({ hash }: Summary): string => hash.toString(16).padStart(8, '0');
 
 if (isMainThread) process.exitCode = await main();
-else parentPort?.postMessage(await runSeeds(workerData as Share));
+else parentPort?.on('message', (share: Share) => void runSeeds(share).then(sum => parentPort?.postMessage(sum)));

@@ -8,8 +8,7 @@ import { shrink } from './shrink.ts';
 export interface Share {
   from: number;
   seeds: number;
-  /** Every so many seeds is ours. */
-  step: number;
+  /** Goes on after one that fails. */
   all: boolean;
 }
 
@@ -28,20 +27,24 @@ export interface Summary {
   failed: Failed[];
 }
 
+export const nothing = (): Summary => ({ seeds: 0, steps: 0, lasted: 0, hash: 0, failed: [] });
+
+export function add(sum: Summary, { seeds, steps, lasted, hash, failed }: Summary): void {
+  sum.seeds += seeds;
+  sum.steps += steps;
+  sum.lasted += lasted;
+  sum.hash = (sum.hash + hash) >>> 0;
+  sum.failed.push(...failed);
+}
+
 /** Seeds from `from` on, until one fails or all of them. */
-export async function runSeeds({ from, seeds, step, all }: Share): Promise<Summary> {
-  const summary: Summary = { seeds: 0, steps: 0, lasted: 0, hash: 0, failed: [] };
-  for (let seed = from; seed < from + seeds * step; seed += step) {
+export async function runSeeds({ from, seeds, all }: Share): Promise<Summary> {
+  const sum = nothing();
+  for (let seed = from; seed < from + seeds && (all || sum.failed.length === 0); seed++) {
     const { failure, hash, steps, lasted } = await run(planOf(seed));
-    summary.seeds++;
-    summary.steps += steps;
-    summary.lasted += lasted;
-    summary.hash = (summary.hash + mix(seed, hash)) >>> 0;
-    if (!failure) continue;
-    summary.failed.push({ seed, failure });
-    if (!all) break;
+    add(sum, { seeds: 1, steps, lasted, hash: mix(seed, hash), failed: failure ? [{ seed, failure }] : [] });
   }
-  return summary;
+  return sum;
 }
 
 /** The seed that failed, made smaller: what is left of its plan, what happened in it, and how to see it again. */

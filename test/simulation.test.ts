@@ -4,11 +4,13 @@ import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite, test } from 'node:test';
+import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 import { SharedLog } from '../simulator/log.ts';
 import type { Mutant } from '../simulator/mutants/mutant.ts';
 import { hunt, mutants } from '../simulator/mutants.ts';
 import { explain, runSeeds } from '../simulator/seeds.ts';
+import { runOnThreads } from '../simulator/threads.ts';
 import { createHost } from '../src/host.ts';
 import { eventLogConformance } from './conformance/event-log.ts';
 
@@ -19,7 +21,7 @@ const simulator = join(root, 'simulator', 'main.ts');
 suite('simulation', () => {
   // Some 20 s of one core; other files' tests share the cores.
   test(`${seeds} seeds keep every promise`, { timeout: 400_000 }, async () => {
-    const { failed } = await runSeeds({ from: 1, seeds, step: 1, all: false });
+    const { failed } = await runSeeds({ from: 1, seeds, all: false });
     assert.ok(!failed[0], failed[0] && (await explain(failed[0])));
   });
   for (const name of ['one more than the stock', 'skip instead of answering a replay', 'issued before the commit']) {
@@ -40,12 +42,25 @@ suite('simulation', () => {
     assert.ok(mutants.length >= 40);
   });
   test('the same seeds are the same runs in another process', async () => {
-    const here = await runSeeds({ from: 1, seeds: 40, step: 1, all: false });
+    const here = await runSeeds({ from: 1, seeds: 40, all: false });
     const { stdout } = await promisify(execFile)(process.execPath, [simulator, '--seeds', '40']);
     assert.match(
       stdout,
       new RegExp(`40 seeds .* ${here.steps} events, .* hash ${here.hash.toString(16).padStart(8, '0')}$`, 'm'),
     );
+  });
+  test('a long run tells how far it came, the same on one thread and on two', async () => {
+    const told = async (jobs: number): Promise<string[]> => {
+      const lines: string[] = [];
+      const share = { from: 1, seeds: 120, all: false };
+      await runOnThreads(share, jobs, pathToFileURL(simulator), sum => lines.push(`${sum.seeds} ${sum.hash}`));
+      return lines;
+    };
+    const lines = await told(2);
+    assert.deepEqual(await told(1), lines);
+    const { seeds, hash } = await runSeeds({ from: 1, seeds: 50, all: false });
+    assert.equal(lines[0], `${seeds} ${hash}`);
+    assert.match(lines.at(-1) as string, /^120 /);
   });
 });
 
