@@ -3,7 +3,7 @@
  *
  *   npm run mutants                     all of them: which check caught it, after how many seeds
  *   npm run mutants -- latch            those whose line has `latch` in it; several words: any of them
- *   --seeds <n>                         give up after so many (2000)
+ *   --seeds <n>                         give up after so many (3000)
  */
 import { execFile } from 'node:child_process';
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -56,7 +56,7 @@ export async function hunt(mutant: Mutant, seeds: number): Promise<Caught> {
 async function main(): Promise<number> {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
-    options: { seeds: { type: 'string', default: '2000' } },
+    options: { seeds: { type: 'string', default: '3000' } },
   });
   const chosen = mutants.filter(
     ({ file, name }) => positionals.length === 0 || positionals.some(word => `${file}: ${name}`.includes(word)),
