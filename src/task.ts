@@ -21,6 +21,8 @@ export interface Sealer {
   seal(task: Task): TaskId;
   /** Undefined for anything that was not sealed here, forged, altered, or of another log or secret. */
   open(text: string): Task | undefined;
+  /** False for all that `open` does not open, at a third of its price. */
+  knows(text: string): boolean;
   /** Tells two secrets apart without giving one away; kept with the store. */
   fingerprint: string;
 }
@@ -32,16 +34,21 @@ export function createSealer(secret: string, identity: string, randomBytes: (n: 
   // Given as bytes, it would be made a key again for every id that is opened: most of the time that takes.
   const keyObject = createSecretKey(key);
   const fingerprint = Buffer.from(hkdfSync('sha256', secret, 'dibs', 'dibs secret fingerprint', 8)).toString('hex');
+  const bytesOf = (text: string): Buffer | undefined => {
+    if (text.length > taskIdLengthMax || !/^[A-Za-z0-9_-]+$/.test(text)) return undefined;
+    const bytes = Buffer.from(text, 'base64url');
+    // A text with stray bits in its last digit would be a second name of the same task.
+    return bytes.toString('base64url') === text && gcm.isGenuine(bytes) ? bytes : undefined;
+  };
   return {
     fingerprint,
     seal({ couponId, userId, partition, offset, key: k }) {
       return gcm.seal(randomBytes(nonceBytes), `${partition} ${offset} ${k} ${couponId} ${userId}`) as TaskId;
     },
+    knows: text => bytesOf(text) !== undefined,
     open(text) {
-      if (text.length > taskIdLengthMax || !/^[A-Za-z0-9_-]+$/.test(text)) return undefined;
-      const bytes = Buffer.from(text, 'base64url');
-      // A text with stray bits in its last digit would be a second name of the same task.
-      if (bytes.length <= nonceBytes + tagBytes || bytes.toString('base64url') !== text) return undefined;
+      const bytes = bytesOf(text);
+      if (!bytes) return undefined;
       try {
         const decipher = createDecipheriv('aes-256-gcm', keyObject, bytes.subarray(0, nonceBytes), {
           authTagLength: tagBytes,

@@ -92,6 +92,22 @@ suite('AES-256-GCM', () => {
       assert.throws(() => gcm.seal(new Uint8Array(length), 'text'), RangeError, String(length));
     }
   });
+  test('knows what it sealed, of every length, and nothing else: not with any bit turned, not cut, not longer', () => {
+    const gcm = new GcmSealer(randomBytes(32), textMax);
+    const other = new GcmSealer(randomBytes(32), textMax);
+    for (let length = 1; length <= 70; length++) {
+      const genuine = Buffer.from(gcm.seal(randomBytes(nonceBytes), 'x'.repeat(length)), 'base64url');
+      assert.ok(gcm.isGenuine(genuine), String(length));
+      assert.ok(!other.isGenuine(genuine));
+      for (let bit = 0; bit < genuine.length * 8; bit++) {
+        const turned = Buffer.from(genuine);
+        turned[bit >> 3] = (turned[bit >> 3] as number) ^ (1 << (bit & 7));
+        assert.ok(!gcm.isGenuine(turned), `${length}, bit ${bit}`);
+      }
+      for (let end = 0; end < genuine.length; end++) assert.ok(!gcm.isGenuine(genuine.subarray(0, end)));
+      for (const more of [1, 2, 16, textMax]) assert.ok(!gcm.isGenuine(Buffer.concat([genuine, Buffer.alloc(more)])));
+    }
+  });
   test('refuses a text that is longer than was said', () => {
     assert.throws(() => new GcmSealer(randomBytes(32), 16).seal(randomBytes(nonceBytes), 'x'.repeat(17)), RangeError);
   });
