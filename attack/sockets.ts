@@ -11,8 +11,8 @@ export interface Line {
   closed: Promise<string>;
 }
 
-export async function dial(port: number, bytes: string | Buffer = ''): Promise<Line> {
-  const socket = connect(port, '127.0.0.1').setEncoding('latin1');
+export async function dial(port: number, bytes: string | Buffer = '', localAddress = '127.0.0.1'): Promise<Line> {
+  const socket = connect({ port, host: '127.0.0.1', localAddress }).setEncoding('latin1');
   // What the server does to us is what is looked at: 'close' follows.
   socket.on('error', () => {});
   let text = '';

@@ -53,6 +53,10 @@ export interface TargetOptions {
   profile?: TargetProfile;
   /** `none`: whoever says a name has it. */
   auth?: 'jwt' | 'none';
+  /** Settings by flag, without dashes. */
+  flags?: Readonly<Record<string, string>>;
+  /** For node, as to profile it. */
+  execArgv?: readonly string[];
 }
 
 const running = new Set<ChildProcess>();
@@ -61,17 +65,18 @@ process.on('exit', () => {
 });
 
 /** Resolves when it can accept. */
-export async function startTarget({ profile = 'embedded', auth = 'jwt' }: TargetOptions = {}): Promise<Target> {
+export async function startTarget(options: TargetOptions = {}): Promise<Target> {
+  const { profile = 'embedded', auth = 'jwt', execArgv = [] } = options;
   const folder = mkdtempSync(join(tmpdir(), 'dibs-attack-'));
   const services = profile === 'cluster' ? await startServices({ own: true }) : undefined;
   const port = await freePort();
   const flags = {
     ...{ port: String(port), profile, auth, secret, 'jwt-secret': auth === 'jwt' ? jwtSecret : '' },
-    ...{ 'log-level': 'warn', ...(services ? addressesOf(services) : { data: folder }) },
+    ...{ 'log-level': 'warn', ...options.flags, ...(services ? addressesOf(services) : { data: folder }) },
   };
   const child = fork(cli, ['serve', ...Object.entries(flags).flatMap(([name, value]) => [`--${name}`, value])], {
     env: Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('DIBS_'))),
-    execArgv: ['--import', inside],
+    execArgv: ['--import', inside, ...execArgv],
     silent: true,
   });
   running.add(child);

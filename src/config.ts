@@ -44,6 +44,8 @@ export interface Config {
   /** Requests a second of one user, of one address; 0 for no limit. */
   ratePerUser: number;
   ratePerAddress: number;
+  /** What one address may send in a second that cannot be read, before its connections are refused; 0 for no limit. */
+  faultsPerAddress: number;
   logLevel: 'debug' | 'info' | 'warn' | 'error' | 'silent';
 }
 
@@ -95,6 +97,11 @@ export const settings = {
   minInsync: setting('min-insync', '1', 'replicas that must have an entry before it is acknowledged'),
   ratePerUser: setting('rate-per-user', '0', 'requests a second of one user, 0 for no limit'),
   ratePerAddress: setting('rate-per-address', '0', 'requests a second of one address, 0 for no limit'),
+  faultsPerAddress: setting(
+    'faults-per-address',
+    '20',
+    'requests a second that are no HTTP, of one address; no connection beyond, 0 for no limit',
+  ),
   logLevel: setting('log-level', 'info', 'debug, info, warn, error or silent'),
 } as const satisfies Record<string, Setting>;
 
@@ -132,6 +139,7 @@ export function loadConfig({ flags = {}, env = {} }: { flags?: Text; env?: Text 
     minInsync: wholeNumber('minInsync', text('minInsync'), 1, 10),
     ratePerUser: wholeNumber('ratePerUser', text('ratePerUser'), 0, 1_000_000),
     ratePerAddress: wholeNumber('ratePerAddress', text('ratePerAddress'), 0, 1_000_000),
+    faultsPerAddress: wholeNumber('faultsPerAddress', text('faultsPerAddress'), 0, 1_000_000),
     logLevel: oneOf('logLevel', text('logLevel'), ['debug', 'info', 'warn', 'error', 'silent']),
   };
   if (config.minInsync > config.replication) {

@@ -196,6 +196,12 @@ describe('the road through HTTP', () => {
     assert.match(body, /^process_cpu_seconds_total /m);
   });
 
+  test('/docs/yaml is the document as JSON, which is YAML too and keeps nobody waiting', async () => {
+    const { body: text, headers } = await call(app.url, 'GET /docs/yaml');
+    assert.equal(headers.get('content-type'), 'application/yaml');
+    assert.deepEqual(JSON.parse(text), (await call(app.url, 'GET /openapi.json')).body);
+  });
+
   test('/openapi.json has every route of the contract', async () => {
     const { body } = await call(app.url, 'GET /openapi.json');
     assert.equal(body.openapi, '3.1.0');

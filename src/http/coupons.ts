@@ -6,7 +6,7 @@ import type { CouponView, NotDone, Operator } from '../operator.ts';
 import type { CouponReader, SaleStats, SeriesPoint } from '../ports.ts';
 import type { Counts } from '../sale.ts';
 import type { Access } from './access.ts';
-import { couponsListedMax, statsBaselineSeconds, statsSeconds } from './limits.ts';
+import { couponsListedMax, couponsListedMsMin, statsBaselineSeconds, statsSeconds } from './limits.ts';
 import {
   malformed,
   type NotOffered,
@@ -62,7 +62,38 @@ export function couponRoutes(app: FastifyInstance, tools: CouponTools): void {
   writeRoutes(app, tools);
 }
 
+/**
+ * All coupons as JSON, read and written once for all who asked before: of a thousand it takes some 10 ms, and anybody
+ * may ask as often as he likes.
+ */
+class CouponList {
+  private readonly tools: Pick<CouponTools, 'operator' | 'host'>;
+  private next: Promise<string> | undefined;
+  private readAt = 0;
+
+  constructor(tools: Pick<CouponTools, 'operator' | 'host'>) {
+    this.tools = tools;
+  }
+
+  /** As of a moment after the call. @throws Unavailable */
+  text(): Promise<string> {
+    this.next ??= this.read();
+    return this.next;
+  }
+
+  private async read(): Promise<string> {
+    const { host, operator } = this.tools;
+    const dueMs = this.readAt + couponsListedMsMin - host.now();
+    await host.delay(Math.min(couponsListedMsMin, Math.max(0, dueMs)));
+    // Who asks from here on may know of a coupon that this reading does not see.
+    this.next = undefined;
+    this.readAt = host.now();
+    return JSON.stringify({ items: (await operator.views(couponsListedMax)).map(couponJson) });
+  }
+}
+
 function readRoutes(app: FastifyInstance, { operator, store, host, access, notOffered: none }: CouponTools): void {
+  const list = new CouponList({ operator, host });
   app.get(
     '/coupons',
     {
@@ -73,7 +104,7 @@ function readRoutes(app: FastifyInstance, { operator, store, host, access, notOf
         response: { 200: CouponsSchema, ...problemsOf('UNAVAILABLE') },
       },
     },
-    async () => ({ items: (await operator.views(couponsListedMax)).map(couponJson) }),
+    async (_request, reply) => reply.type('application/json; charset=utf-8').send(await list.text()),
   );
   app.get(
     '/coupons/:couponId',

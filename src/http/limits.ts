@@ -5,6 +5,11 @@ export const headersMsMax = 10_000;
 export const requestMsMax = 30_000;
 /** How often connections are held against the two above. */
 export const connectionCheckMs = 2_000;
+/**
+ * Connections that wait to be taken in; the kernel's own bound (net.core.somaxconn) may be less. Whose does not fit asks
+ * again after 1 s, then 2 s more: with node's 511 those were the slowest of a crowd that had lost its other server.
+ */
+export const backlogMax = 4_096;
 /** A connection without a request is kept this long. */
 export const keepAliveMs = 65_000;
 /** An answer of which a client takes nothing for this long is given up, and its connection ends. */
@@ -33,6 +38,8 @@ export const statsSeconds = 300;
 /** A point of the series before the window gives its beginning; it is looked for this much further back, s. */
 export const statsBaselineSeconds = 3_600;
 export const couponsListedMax = 1_000;
+/** Between two readings of the list, whoever asks. */
+export const couponsListedMsMin = 100;
 export const deadLettersMax = 200;
 /** What `Retry-After` asks for, s. */
 export const retryAfterS = { notAccepted: 1, outcomeUnknown: 1, unavailable: 2, streams: 5, pipelined: 1 } as const;

@@ -37,6 +37,13 @@ export class Buckets {
     return 0;
   }
 
+  /** How many ms until there is a token; none is taken. One who was never seen has some. */
+  waitMs(name: string, now: number): number {
+    const bucket = this.buckets.get(name);
+    if (!bucket) return 0;
+    return Math.max(0, (1 - bucket.tokens) / this.perMs - Math.max(0, now - bucket.at));
+  }
+
   get size(): number {
     return this.buckets.size;
   }

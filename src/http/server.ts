@@ -20,13 +20,14 @@ import type { Sealer } from '../task.ts';
 import { createAccess } from './access.ts';
 import { adminRoutes, lagRoute } from './admin.ts';
 import { type AuthSettings, createAuth } from './auth.ts';
-import { guardConnections, Pipelines, refuseUnreadable, tooManyPipelined } from './connection.ts';
+import { Faults, guardConnections, Pipelines, refuseUnreadable, tooManyPipelined } from './connection.ts';
 import { createCors } from './cors.ts';
 import { couponRoutes } from './coupons.ts';
 import { declareFront, openApi } from './docs.ts';
 import { healthRoutes } from './health.ts';
 import { IssueRoute } from './issue.ts';
 import {
+  backlogMax,
   closeIdleMs,
   connectionCheckMs,
   headBytesMax,
@@ -49,6 +50,7 @@ import {
   type Reply,
   replyOf,
   unavailable,
+  withHeaders,
 } from './problem.ts';
 import type { Prometheus } from './prometheus.ts';
 import { parseQuery } from './query.ts';
@@ -56,7 +58,7 @@ import { createRates } from './rate.ts';
 import { Replies } from './replies.ts';
 import { Routes } from './routes.ts';
 import { Streams } from './sse.ts';
-import { taskRoutes } from './tasks.ts';
+import { taskRoutes, unknownTask } from './tasks.ts';
 
 export interface HttpSettings {
   host: string;
@@ -68,6 +70,8 @@ export interface HttpSettings {
   /** Requests for coupons a second; no limit when absent or 0. */
   ratePerUser?: number | undefined;
   ratePerAddress?: number | undefined;
+  /** Requests that cannot be read a second; no limit when absent or 0. */
+  faultsPerAddress?: number | undefined;
   /** A page of this origin (`*`: any) may call; none when absent. */
   corsOrigin?: string | undefined;
   /** Shown in /openapi.json. */
@@ -148,11 +152,11 @@ export async function createHttp(tools: HttpTools): Promise<Http> {
     routerOptions: { maxParamLength: paramLengthMax, querystringParser: parseQuery },
     ajv: { customOptions: { coerceTypes: false, removeAdditional: false, allErrors: false, useDefaults: true } },
     frameworkErrors: (error, request, reply) => sendError(error, request, reply, say),
-    clientErrorHandler: refuseUnreadable,
+    clientErrorHandler: (error, socket) => refuseUnreadable(error, socket, front.faults),
     serverFactory: handler => {
       server = createServer(optionsOf(bounds), front.listener(handler));
       server.timeout = bounds.unreadMs;
-      guardConnections(server, front.refuse);
+      guardConnections(server, front.refuse, front.faults);
       return server;
     },
   });
@@ -195,14 +199,17 @@ function createFront(tools: HttpTools, bounds: Bounds) {
   const issue = new IssueRoute(shared);
   const streams = new Streams({ ...shared, bounds });
   const pipelines = new Pipelines();
+  const faults = new Faults(settings.faultsPerAddress, host);
   const stopping = closing({ ...unavailable, detail: 'this server is stopping' }, cors.headers);
   const nameless = closing(malformed('the header Host is missing'), cors.headers);
   const crowded = closing(tooManyPipelined, cors.headers);
+  const unknown = withHeaders(replyOf(unknownTask), cors.headers);
   const api = settings.api !== false;
   let isStopping = false;
   return {
     auth,
     cors,
+    faults,
     replies,
     issue,
     streams,
@@ -218,7 +225,10 @@ function createFront(tools: HttpTools, bounds: Bounds) {
         if (isStopping) return replies.send(res, stopping);
         if (req.headers.host === undefined && req.httpVersionMinor === 1) return replies.send(res, nameless);
         // Without a socket: another answer is under way on it.
-        if (res.socket === null && !pipelines.admit(req.socket, res)) return replies.send(res, crowded);
+        if (res.socket === null && !pipelines.admit(req.socket, res)) {
+          faults.note(req.socket);
+          return replies.send(res, crowded);
+        }
         if (!api) return handler(req, res);
         const { method } = req;
         const url = req.url as string;
@@ -228,6 +238,9 @@ function createFront(tools: HttpTools, bounds: Bounds) {
         } else if (method === 'GET' || method === 'HEAD') {
           const taskId = between(url, '/tasks/', '/events');
           if (taskId !== undefined) return streams.serve(req, res, taskId);
+          // Through fastify, a task id that nobody was given would cost three times as much.
+          const made = between(url, '/tasks/', '');
+          if (made && !mayBeGiven(made, tools.sealer)) return replies.send(res, unknown);
         } else if (method === 'OPTIONS' && cors.preflight) return replies.send(res, cors.preflight);
         handler(req, res);
       },
@@ -250,6 +263,16 @@ function between(url: string, head: string, tail: string): string | undefined {
   if (end < head.length) return undefined;
   const segment = url.slice(head.length, end);
   return segment.includes('/') || segment.includes('?') ? undefined : segment;
+}
+
+/** `segment` stands in a path. */
+function mayBeGiven(segment: string, sealer: Sealer): boolean {
+  try {
+    return sealer.knows(decodeURIComponent(segment));
+  } catch {
+    // A broken escape: what is said of those elsewhere is said of it.
+    return true;
+  }
 }
 
 function addHooks(app: FastifyInstance, headers: readonly string[], say: Log, routes: Routes): void {
@@ -340,7 +363,7 @@ function lifeOf(
   return {
     routes,
     start() {
-      started ??= app.listen({ host, port }).then(() => {
+      started ??= app.listen({ host, port, backlog: backlogMax }).then(() => {
         const name = host.includes(':') ? `[${host}]` : host;
         return { host, port: portNow(), url: `http://${name}:${portNow()}` };
       });

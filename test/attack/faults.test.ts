@@ -1,0 +1,46 @@
+/** One address that sends what is no HTTP, again and again. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { dial } from '../../attack/sockets.ts';
+import { startMemoryApp } from '../support/memory-app.ts';
+
+const ask = 'GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n';
+const leave = 'GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n';
+const garbage = '\u0001\u0002 garbage\r\n\r\n';
+
+// Each cost 0.1 ms of the event loop, for as long as it sent them.
+test('an address that sends what cannot be read gets no connection until it has a token again', async () => {
+  let ms = Date.now();
+  const app = await startMemoryApp({ settings: { faultsPerAddress: 5 }, hostOf: host => ({ ...host, now: () => ms }) });
+  const sent = async (bytes: string, from?: string) => (await dial(app.port, bytes, from)).closed;
+  const there = await dial(app.port, ask);
+  await there.until(text => text.endsWith('{"ok":true}'));
+
+  for (let i = 0; i < 3; i++) assert.match(await sent(garbage), /^HTTP\/1\.1 400 /);
+  // Each in its way: more ahead of its answers than may be, a head that is too large.
+  assert.match(await sent(ask.repeat(34)), /HTTP\/1\.1 429 /);
+  assert.match(await sent(`GET / HTTP/1.1\r\nx: ${'v'.repeat(17_000)}\r\n\r\n`), /^HTTP\/1\.1 431 /);
+  assert.equal(await sent(leave), '');
+  assert.equal(await sent(garbage), '');
+  // Neither those of other addresses, nor what was connected before.
+  assert.match(await sent(leave, '127.0.0.2'), /^HTTP\/1\.1 200 /);
+  there.socket.write(leave);
+  assert.match(await there.closed, /true\}HTTP\/1\.1 200 /);
+
+  ms += 200;
+  assert.match(await sent(leave), /^HTTP\/1\.1 200 /);
+  assert.match(await sent(garbage), /^HTTP\/1\.1 400 /);
+  assert.equal(await sent(leave), '');
+  await app.stop();
+});
+
+test('requests that are refused for what they ask are no faults', async () => {
+  const app = await startMemoryApp({ settings: { faultsPerAddress: 1 } });
+  for (let i = 0; i < 5; i++) {
+    const forged = await dial(app.port, leave.replace('/healthz', `/tasks/forged${i}`));
+    assert.match(await forged.closed, /^HTTP\/1\.1 404 /);
+    const bad = await dial(app.port, leave.replace('GET /healthz', 'POST /coupons/%00/issue'));
+    assert.match(await bad.closed, /^HTTP\/1\.1 400 /);
+  }
+  await app.stop();
+});
