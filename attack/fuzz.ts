@@ -3,7 +3,8 @@ import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Client, createClient } from '../src/client/index.ts';
 import { userCouponIdOf } from '../src/coupon.ts';
-import { type Known, type OpenApi, type Shot, sampleOf, shots } from './requests.ts';
+import type { Known, OpenApi, Shot } from './requests.ts';
+import { sampleOf, shots } from './shots.ts';
 import { type Stalled, type Target, tokenOf } from './target.ts';
 
 /** Shots made at once: fast-check's samples are lists. */
@@ -15,6 +16,11 @@ const honestEveryMs = 50;
 const honestMsMax = 30_000;
 const drainMsMax = 60_000;
 const realTasks = 200;
+const usersMax = 200;
+const newCouponsMax = 500;
+
+/** Of the server: each request is to be looked at, not shut out for what others of its address were. */
+export const fuzzFlags = { 'faults-per-address': '0' };
 
 export interface FuzzPlan {
   target: Target;
@@ -90,7 +96,7 @@ export async function quiet(target: Target, name: string, ms: number): Promise<{
 }
 
 async function prepare(admin: Client, name: string): Promise<Known> {
-  const users = Array.from({ length: 8 }, (_, i) => tokenOf(`${name}-user-${i}`));
+  const users = Array.from({ length: usersMax }, (_, i) => tokenOf(`${name}-user-${i}`));
   const couponIds = Array.from({ length: 40 }, (_, i) => `${name}-${i}`);
   const [taskIds, userCouponIds]: [string[], string[]] = [[], []];
   await admin.coupons.create({ couponId: `${name}-honest`, name: 'Honest', stock: 1_000_000 });
@@ -111,10 +117,12 @@ async function prepare(admin: Client, name: string): Promise<Known> {
     }),
   );
   if (taskIds.length < 5) throw new Error(`only ${taskIds.length} of the tasks were made`);
-  const bearers = [...users, tokenOf('late', { exp: 1 }), tokenOf('x', {}, 'another secret'), tokenOf('a b\u0000')];
+  const nobody = [tokenOf('late', { exp: 1 }), tokenOf('x', {}, 'another secret'), tokenOf('a b\u0000')];
+  const bearer = (token: string) => `Bearer ${token}`;
   return {
+    newCouponIds: Array.from({ length: newCouponsMax }, (_, i) => `${name}-new-${i}`),
     ...{ couponIds, taskIds: taskIds.sort(), userCouponIds: userCouponIds.sort() },
-    ...{ users: bearers.map(token => `Bearer ${token}`), admin: `Bearer ${adminToken()}` },
+    ...{ users: users.map(bearer), nobody: nobody.map(bearer), admin: bearer(adminToken()) },
   };
 }
 

@@ -1,12 +1,15 @@
 /**
  * One hostile client in a process of its own, at the lowest priority, sending at most so many requests a second: what
- * it takes of the processors must not be taken for what it takes of the server. Arguments: port, behaviour, requests a
- * second. It says `ready`, then, when it is told `stop`, how much it did.
+ * it takes of the processors must not be taken for what it takes of the server. It has an address of its own, 127.0.0.2.
+ * Arguments: port, behaviour, requests a second. It says `ready`, and, when it is asked, how much it did.
  */
+import { randomBytes } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
 import { constants, setPriority } from 'node:os';
 import { Forger, forgeries } from './forged.ts';
-import { type OpenApi, requestText, type Shot, sampleOf, shots } from './requests.ts';
+import { type Used, used } from './neutral.ts';
+import { type OpenApi, requestText, type Shot } from './requests.ts';
+import { sampleOf, shots } from './shots.ts';
 
 export const behaviours = {
   'slow-heads': '1,000 connections, each a head that comes byte by byte',
@@ -18,24 +21,23 @@ export const behaviours = {
 } as const;
 export type Behaviour = keyof typeof behaviours;
 
+const address = '127.0.0.2';
 const slowMax = 1_000;
 const idleMax = 5_000;
 const ticksPerSecond = 50;
 /** Connections whose answers are still to come; beyond it nothing is sent. */
 const openMax = 200;
 
-export interface Done {
+export interface Done extends Used {
   /** Requests, or bytes of a slow head. */
   sent: number;
-  /** Held at the end. */
-  open: number;
 }
 
-const done: Done = { sent: 0, open: 0 };
+const done = { sent: 0 };
 const held = new Set<Socket>();
 
 function open(port: number): Socket {
-  const socket = connect(port, '127.0.0.1');
+  const socket = connect({ port, host: '127.0.0.1', localAddress: address });
   held.add(socket);
   socket.on('error', () => {}).on('close', () => held.delete(socket));
   socket.resume();
@@ -85,8 +87,8 @@ function behaviour(name: Behaviour, port: number): (n: number) => void {
 let made: Shot[] = [];
 
 function forgedFlood(port: number): (n: number) => void {
-  const letters = (i: number) => Buffer.from(`${i}`.padEnd(100, 'x')).toString('base64url');
-  const forger = new Forger([letters(1), letters(2)], 1, 'the secret of somebody else', 'another log');
+  const like = () => randomBytes(110).toString('base64url');
+  const forger = new Forger([like(), like()], 1, 'the secret of somebody else', 'another log');
   const ids = Array.from({ length: 5_000 }, (_, i) => forger.next(forgeries[i % forgeries.length] as never));
   const requests = ids.map((id, i) => {
     const tail = i % 3 === 0 ? '/events' : '';
@@ -105,19 +107,22 @@ function forgedFlood(port: number): (n: number) => void {
 }
 
 async function main([port, name, perSecond]: string[]): Promise<void> {
-  setPriority(constants.priority.PRIORITY_LOW);
   if (name === 'fuzz') {
     const openApi = (await (await fetch(`http://127.0.0.1:${port}/openapi.json`)).json()) as OpenApi;
     const known = {
       couponIds: ['nobody-s'],
+      newCouponIds: ['nobody-s'],
       taskIds: ['x'],
       userCouponIds: ['nobody-s.1'],
       users: ['Bearer x'],
+      nobody: ['Bearer z'],
       admin: 'Bearer y',
     };
     made = sampleOf(shots(openApi, known), 1, 3_000);
   }
   const act = behaviour(name as Behaviour, Number(port));
+  // Not before: it would be long in getting ready.
+  setPriority(constants.priority.PRIORITY_LOW);
   let due = 0;
   setInterval(() => {
     due += Number(perSecond) / ticksPerSecond;
@@ -125,7 +130,7 @@ async function main([port, name, perSecond]: string[]): Promise<void> {
     due -= n;
     act(n);
   }, 1_000 / ticksPerSecond);
-  process.on('message', () => process.send?.({ ...done, open: held.size }, () => process.exit(0)));
+  process.on('message', () => process.send?.({ ...done, ...used() }));
   process.on('disconnect', () => process.exit(0));
   process.send?.('ready');
 }

@@ -5,12 +5,13 @@
  *   --requests <n>      of fuzz (100000)                     --seed <n>       of fuzz and forged (by chance, printed)
  *   --ids <n>           forged at the sealer (1000000)       --http-ids <n>   forged over HTTP (50000)
  *   --rounds <n>        of throughput, with and without (3)  --seconds <n>    of each of them (4)
- *   --behaviours <a,b>  of throughput (all)                  --rate <n>       of the hostile client, a second (500)
+ *   --behaviours <a,b>  of throughput (all)                  --rate <n>       of the hostile client, a second (5000)
+ *   --faults-per-address <n>  of the server under throughput (its own; 0 shows what it is for)
  */
 import { randomInt } from 'node:crypto';
 import { parseArgs } from 'node:util';
 import { forgeAtSealer, forgeOverHttp } from './forged.ts';
-import { fuzz, quiet, tasksOf } from './fuzz.ts';
+import { fuzz, fuzzFlags, quiet, tasksOf } from './fuzz.ts';
 import { type Behaviour, behaviours } from './hostile.ts';
 import { startTarget, type TargetProfile, targetProfiles } from './target.ts';
 import { throughput } from './throughput.ts';
@@ -26,7 +27,8 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '3' },
     seconds: { type: 'string', default: '4' },
     behaviours: { type: 'string', default: Object.keys(behaviours).join(',') },
-    rate: { type: 'string', default: '500' },
+    rate: { type: 'string', default: '5000' },
+    'faults-per-address': { type: 'string' },
   },
 });
 
@@ -70,7 +72,9 @@ const parts: Record<string, () => Promise<readonly string[]>> = {
   },
   async throughput() {
     const chosen = values.behaviours.split(',').map(name => oneOf('behaviours', name, Object.keys(behaviours)));
+    const faults = values['faults-per-address'];
     const kept = await throughput({
+      flags: faults === undefined ? {} : { 'faults-per-address': faults },
       ...{ profile, behaviours: chosen as Behaviour[], rate: wholeNumber('rate', values.rate), say: print },
       ...{ rounds: wholeNumber('rounds', values.rounds), seconds: wholeNumber('seconds', values.seconds) },
     });
@@ -79,7 +83,8 @@ const parts: Record<string, () => Promise<readonly string[]>> = {
       const share = `by the wall clock ${k.byWall.toFixed(2)}, by the server's CPU ${k.byCpu.toFixed(2)}`;
       const figures = `${k.perSecond.map(n => n.toFixed(0)).join(' / ')} accepted a second, p99 ${k.p99Ms.map(ms).join(' / ')}`;
       const loop = `event loop late ${k.stalledMs.map(ms).join(' / ')}`;
-      const hostile = `it sent ${k.hostile.toFixed(0)} a second with ${k.hostileCpu.toFixed(2)} cores; others up to ${k.others.toFixed(2)}`;
+      const cores = k.besideCpu.map(n => n.toFixed(2)).join(' / ');
+      const hostile = `it sent ${k.hostile.toFixed(0)} a second; cores beside the server ${cores}; others up to ${k.others.toFixed(2)}`;
       print(`  ${k.behaviour.padEnd(16)} ${share}; ${figures}; ${loop}; ${hostile}`);
     }
     return [];
@@ -89,7 +94,7 @@ const parts: Record<string, () => Promise<readonly string[]>> = {
 const ms = (n: number): string => `${n.toFixed(n < 100 ? 1 : 0)} ms`;
 
 async function disposable(of: TargetProfile) {
-  const target = await startTarget({ profile: of });
+  const target = await startTarget({ profile: of, flags: fuzzFlags });
   return Object.assign(target, { [Symbol.asyncDispose]: () => target.stop() });
 }
 

@@ -1,13 +1,12 @@
 /**
- * Requests that nobody should send, by fast-check: bytes by chance, requests with bytes changed by chance, and requests
- * for every route of attack/routes.ts, with values made from the schemas of the server's own /openapi.json, right and
- * wrong. The same seed and the same number of known ids give the same requests.
+ * Requests that nobody should send, by fast-check: for any route, with values made from the schemas of the server's own
+ * /openapi.json, right and wrong; and bytes changed by chance. The same seed and the same number of known ids give the
+ * same requests.
  */
 import fc, { type Arbitrary } from 'fast-check';
-import { routes } from './routes.ts';
 
 export interface Shot {
-  kind: 'bytes' | 'damaged' | 'request';
+  kind: 'bytes' | 'damaged' | 'request' | 'near';
   /** Latin-1. */
   bytes: string;
   /**
@@ -20,14 +19,17 @@ export interface Shot {
 /** What is there on the server. */
 export interface Known {
   couponIds: readonly string[];
+  /** Not there yet. */
+  newCouponIds: readonly string[];
   taskIds: readonly string[];
   userCouponIds: readonly string[];
-  /** Values of the header Authorization: of users, of nobody any more, of the admin. */
+  /** Values of the header Authorization: of users, of nobody any more or ever, of the admin. */
   users: readonly string[];
+  nobody: readonly string[];
   admin: string;
 }
 
-interface Schema {
+export interface Schema {
   type?: string;
   anyOf?: Schema[];
   enum?: unknown[];
@@ -42,7 +44,7 @@ interface Schema {
   maxLength?: number;
 }
 
-interface Operation {
+export interface Operation {
   parameters?: { name: string; in: 'path' | 'query' | 'header'; schema?: Schema }[];
   requestBody?: { content: Record<string, { schema: Schema }> };
 }
@@ -51,9 +53,9 @@ export interface OpenApi {
   paths: Record<string, Record<string, Operation>>;
 }
 
-const latin1 = fc.uint8Array({ maxLength: 400 }).map(bytes => Buffer.from(bytes).toString('latin1'));
+export const latin1 = fc.uint8Array({ maxLength: 400 }).map(bytes => Buffer.from(bytes).toString('latin1'));
 /** As UTF-8, in Latin-1: each character is a byte on the wire. */
-const wire = (text: string): string => Buffer.from(text).toString('latin1');
+export const wire = (text: string): string => Buffer.from(text).toString('latin1');
 
 const oddNumbers = fc.constantFrom<unknown>(
   -1,
@@ -100,10 +102,10 @@ const oddTexts = fc.constantFrom(
   ],
   ...['9999-12-31T23:59:59.999Z', '0000-01-01T00:00:00Z', '1969-12-31T23:59:59Z', '+275760-09-13T00:00:00.000Z'],
 );
-const text = fc.oneof(oddTexts, fc.string({ unit: 'binary', maxLength: 80 }), fc.string({ maxLength: 300 }));
+export const text = fc.oneof(oddTexts, fc.string({ unit: 'binary', maxLength: 80 }), fc.string({ maxLength: 300 }));
 
 /** What the schema allows. */
-function rightFor(schema: Schema): Arbitrary<unknown> {
+export function rightFor(schema: Schema): Arbitrary<unknown> {
   if (schema.const !== undefined) return fc.constant(schema.const);
   if (schema.enum) return fc.constantFrom(...schema.enum);
   if (schema.anyOf) return fc.oneof(...schema.anyOf.map(rightFor));
@@ -137,7 +139,7 @@ function rightText({ pattern, maxLength = 300 }: Schema): Arbitrary<string> {
 const iso = (date: Date): string => date.toISOString();
 
 /** Right more often than not, so that what is wrong gets beyond the first look. */
-function valueFor(schema: Schema): Arbitrary<unknown> {
+export function valueFor(schema: Schema): Arbitrary<unknown> {
   const right = rightFor(schema);
   const wrong = fc.oneof(text, oddNumbers, fc.jsonValue({ maxDepth: 4 }), fc.constantFrom(null, true, [], {}));
   if (schema.type !== 'object') return fc.oneof({ arbitrary: right, weight: 4 }, { arbitrary: wrong, weight: 1 });
@@ -169,10 +171,11 @@ function bodyFor(schema: Schema): Arbitrary<string> {
 const headerText = latin1.map(bytes => bytes.replace(/[\r\n\0]/g, '').slice(0, 200));
 const visible = fc.string({ maxLength: 80 });
 
-function headersFor(known: Known): Arbitrary<string[]> {
-  const { users, admin } = known;
+export function headersFor(known: Known): Arbitrary<string[]> {
+  const { users, nobody, admin } = known;
   const tokens = fc.oneof(
-    { arbitrary: fc.constantFrom(...users), weight: 5 },
+    { arbitrary: fc.constantFrom(...users), weight: 4 },
+    { arbitrary: fc.constantFrom(...nobody), weight: 1 },
     { arbitrary: fc.constant(admin), weight: 4 },
     { arbitrary: fc.oneof(headerText, fc.constantFrom('Bearer', 'Bearer ', 'Basic YTpi', 'bearer a.b.c')), weight: 1 },
   );
@@ -239,7 +242,7 @@ const segmentOf = (value: Arbitrary<unknown>): Arbitrary<string> =>
   });
 
 /** Half of a surrogate pair has no escape. */
-const escaped = (shown: string): string => encodeURIComponent(shown.toWellFormed());
+export const escaped = (shown: string): string => encodeURIComponent(shown.toWellFormed());
 
 function targetFor(path: string, { parameters = [] }: Operation, known: Known): Arbitrary<string> {
   const ids: Record<string, readonly string[]> = {
@@ -277,13 +280,19 @@ function targetFor(path: string, { parameters = [] }: Operation, known: Known): 
   return fc.tuple(fc.tuple(...parts), query).map(([all, asks]) => `/${all.join('/')}${asks}`);
 }
 
-const otherMethods = ['GET', 'POST', 'HEAD', 'OPTIONS', 'PUT', 'DELETE', 'PATCH', 'TRACE', 'PROPFIND', 'QUERY'];
+export const otherMethods = ['GET', 'POST', 'HEAD', 'OPTIONS', 'PUT', 'DELETE', 'PATCH', 'TRACE', 'PROPFIND', 'QUERY'];
 
-/** A whole request of one route. */
-function requestFor(name: string, { paths }: OpenApi, known: Known): Arbitrary<string> {
+/** What the document says of a route by its name, `GET /tasks/:taskId`. */
+export function operationOf(name: string, { paths }: OpenApi): { operation: Operation; content: Schema | undefined } {
   const [method, path] = name.split(' ') as [string, string];
   const operation = paths[path.replace(/:(\w+)/g, '{$1}')]?.[method.toLowerCase()] ?? {};
-  const content = Object.values(operation.requestBody?.content ?? {})[0]?.schema;
+  return { operation, content: Object.values(operation.requestBody?.content ?? {})[0]?.schema };
+}
+
+/** A whole request of one route. */
+export function requestFor(name: string, openApi: OpenApi, known: Known): Arbitrary<string> {
+  const [method, path] = name.split(' ') as [string, string];
+  const { operation, content } = operationOf(name, openApi);
   const body = fc.oneof(
     { arbitrary: bodyFor(content ?? { type: 'object' }), weight: content?.required ? 9 : 1 },
     { arbitrary: fc.constant(''), weight: content?.required ? 1 : 3 },
@@ -304,7 +313,7 @@ export function requestText(method: string, target: string, headers: readonly st
   return `${lines.join('\r\n')}\r\n\r\n${body}`;
 }
 
-const pieces = [
+export const pieces = [
   ...[
     '\r\n',
     '\n',
@@ -330,7 +339,7 @@ const pieces = [
 ];
 
 /** A request with bytes changed, cut, put in, or said again. */
-function damagedFrom(request: Arbitrary<string>): Arbitrary<string> {
+export function damagedFrom(request: Arbitrary<string>): Arbitrary<string> {
   const change = fc.tuple(
     fc.nat(4),
     fc.double({ min: 0, max: 1, noNaN: true }),
@@ -349,26 +358,3 @@ function damagedFrom(request: Arbitrary<string>): Arbitrary<string> {
     return out;
   });
 }
-
-export function shots(openApi: OpenApi, known: Known): Arbitrary<Shot> {
-  const names = Object.keys(routes);
-  // The pages of the documentation are many, and do little.
-  const request = fc.oneof(
-    ...names.map(name => ({ arbitrary: requestFor(name, openApi, known), weight: name.includes('/docs') ? 1 : 3 })),
-  );
-  const after = fc.constantFrom<Shot['after']>('end', 'end', 'end', 'reset');
-  const whole = request.map((bytes): Shot => ({ kind: 'request', bytes, after: 'answer' }));
-  const damaged = fc
-    .tuple(damagedFrom(request), after)
-    .map(([bytes, a]): Shot => ({ kind: 'damaged', bytes, after: a }));
-  const chance = fc.oneof(
-    latin1,
-    fc.tuple(latin1, fc.constantFrom(...pieces), latin1).map(all => all.join('')),
-  );
-  const bytes = fc.tuple(chance, after).map(([b, a]): Shot => ({ kind: 'bytes', bytes: b, after: a }));
-  return fc.oneof({ arbitrary: whole, weight: 6 }, { arbitrary: damaged, weight: 3 }, { arbitrary: bytes, weight: 1 });
-}
-
-/** `count` of them. */
-export const sampleOf = (arbitrary: Arbitrary<Shot>, seed: number, count: number): Shot[] =>
-  fc.sample(arbitrary, { seed, numRuns: count });

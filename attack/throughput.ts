@@ -1,10 +1,13 @@
 /**
  * What honest users keep of their throughput while one hostile client does its worst. wrk presses without pause on 64
- * connections, each time as another user; stretches with and without the hostile client take turns. All of them share
- * the machine, so two ratios are told: by the wall clock, in which the hostile client's own work on these processors is
- * contained, and by the server's own CPU time: what it still does for honest users with each second of a processor.
+ * connections, each time as another user; stretches with and without the hostile client take turns. It has an address of
+ * its own, one thread, and the lowest priority: on a machine of its own it would take nothing of these processors. So
+ * that it takes nothing in the comparison either, the stretches without it have a neutral process beside them, which
+ * uses as much of a processor, at the same priority, as it did when it was last measured. The ratio of what was accepted
+ * a second is then what it takes of the server. The other ratio, by the server's CPU time, is free of everything that
+ * else runs, but is kind to a server whose main thread is short of time and whose others are not.
  */
-import { fork } from 'node:child_process';
+import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -13,13 +16,14 @@ import { haveLoadTool, load } from '../bench/load.ts';
 import { alternate, median } from '../bench/rounds.ts';
 import { createClient } from '../src/client/index.ts';
 import type { Behaviour, Done } from './hostile.ts';
+import type { Used } from './neutral.ts';
 import { startTarget, type TargetProfile } from './target.ts';
 
 const connections = 64;
 const stock = 10_000_000;
 /** What it builds up before is not measured. */
 const buildUpMs = 1_500;
-const hostileMsMax = 20_000;
+const hostileMsMax = 60_000;
 
 export interface ThroughputPlan {
   profile: TargetProfile;
@@ -28,6 +32,8 @@ export interface ThroughputPlan {
   seconds: number;
   /** Requests a second of the hostile client. */
   rate: number;
+  /** Settings of the server by flag, without dashes. */
+  flags: Record<string, string>;
   say(line: string): void;
 }
 
@@ -36,9 +42,10 @@ interface Stretch {
   p99Ms: number;
   /** Accepted in a second of the server's CPU time. */
   perCpu: number;
+  /** Requests a second of the hostile client. */
   hostile: number;
-  /** Cores. */
-  hostileCpu: number;
+  /** Cores that it used, or the neutral process in its place. */
+  besideCpu: number;
   stalledMs: number;
 }
 
@@ -51,18 +58,19 @@ export interface Kept {
   /** Medians of the rounds' ratios. */
   byWall: number;
   byCpu: number;
-  /** Requests a second that it sent, and cores that it used. */
+  /** Requests a second that it sent. */
   hostile: number;
-  hostileCpu: number;
+  /** Cores that it used, and the neutral process in its place. */
+  besideCpu: [beside: number, alone: number];
   /** Cores that other processes used, at most. */
   others: number;
 }
 
 /** @throws when an honest user was refused or not answered. */
 export async function throughput(plan: ThroughputPlan): Promise<Kept[]> {
-  const { profile, behaviours, rounds, seconds, rate, say } = plan;
+  const { profile, behaviours, flags, rounds, seconds, rate, say } = plan;
   await haveLoadTool(say);
-  const target = await startTarget({ profile, auth: 'none' });
+  const target = await startTarget({ profile, flags, auth: 'none' });
   try {
     await createClient({ baseUrl: target.url, userId: 'admin' }).coupons.create({
       couponId: 'sale',
@@ -70,7 +78,7 @@ export async function throughput(plan: ThroughputPlan): Promise<Kept[]> {
       stock,
     });
     let n = 0;
-    const press = async (forSeconds: number): Promise<Omit<Stretch, 'hostile' | 'hostileCpu'>> => {
+    const press = async (forSeconds: number): Promise<Omit<Stretch, 'hostile' | 'besideCpu'>> => {
       await target.stalled();
       const before = treeUsed(target.pid);
       const request = { url: target.url, path: '/coupons/sale/issue', users: `u${++n}-` };
@@ -85,10 +93,20 @@ export async function throughput(plan: ThroughputPlan): Promise<Kept[]> {
     const kept: Kept[] = [];
     for (const behaviour of behaviours) {
       say(` ${behaviour}: alone | beside it`);
+      const beside = () => besideHostile(target.port, behaviour, rate, seconds, press);
+      // How much of a processor it uses is not known before.
+      let { besideCpu } = await beside();
       const found = await alternate<Stretch>(
         [
-          { name: 'alone', run: async () => ({ ...(await press(seconds)), hostile: 0, hostileCpu: 0 }) },
-          { name: 'beside', run: () => beside(target.port, behaviour, rate, seconds, press) },
+          { name: 'alone', run: () => besideNeutral(besideCpu, seconds, press) },
+          {
+            name: 'beside',
+            async run() {
+              const stretch = await beside();
+              ({ besideCpu } = stretch);
+              return stretch;
+            },
+          },
         ],
         { rounds, triesMax: 2, spare: { ms: seconds * 2_500 }, say },
       );
@@ -105,7 +123,7 @@ export async function throughput(plan: ThroughputPlan): Promise<Kept[]> {
         byWall: median(pairs.map(([a, b]) => b.perSecond / a.perSecond)),
         byCpu: median(pairs.map(([a, b]) => b.perCpu / a.perCpu)),
         hostile: of(s => s.hostile)[0],
-        hostileCpu: of(s => s.hostileCpu)[0],
+        besideCpu: of(s => s.besideCpu),
         others: Math.max(...found.map(round => round.others)),
       });
     }
@@ -116,9 +134,9 @@ export async function throughput(plan: ThroughputPlan): Promise<Kept[]> {
   }
 }
 
-type Press = (seconds: number) => Promise<Omit<Stretch, 'hostile' | 'hostileCpu'>>;
+type Press = (seconds: number) => Promise<Omit<Stretch, 'hostile' | 'besideCpu'>>;
 
-async function beside(
+async function besideHostile(
   port: number,
   behaviour: Behaviour,
   rate: number,
@@ -127,18 +145,33 @@ async function beside(
 ): Promise<Stretch> {
   const child = fork(join(import.meta.dirname, 'hostile.ts'), [String(port), behaviour, String(rate)]);
   try {
-    const signal = AbortSignal.timeout(hostileMsMax);
-    await once(child, 'message', { signal });
-    const begin = performance.now();
+    await once(child, 'message', { signal: AbortSignal.timeout(hostileMsMax) });
     await sleep(buildUpMs);
-    const before = treeUsed(child.pid as number);
+    const before = await askedOf<Done>(child, 'done');
     const found = await press(seconds);
-    const hostileCpu = (treeUsed(child.pid as number) - before) / seconds;
-    const took = (performance.now() - begin) / 1_000;
-    child.send('stop');
-    const [{ sent }] = (await once(child, 'message', { signal: AbortSignal.timeout(hostileMsMax) })) as [Done];
-    return { ...found, hostile: sent / took, hostileCpu };
+    const after = await askedOf<Done>(child, 'done');
+    const tookS = (after.atMs - before.atMs) / 1_000;
+    return { ...found, hostile: (after.sent - before.sent) / tookS, besideCpu: (after.cpuS - before.cpuS) / tookS };
   } finally {
     child.kill('SIGKILL');
   }
+}
+
+async function besideNeutral(cores: number, seconds: number, press: Press): Promise<Stretch> {
+  const child = fork(join(import.meta.dirname, 'neutral.ts'), [String(cores)]);
+  try {
+    await once(child, 'message', { signal: AbortSignal.timeout(hostileMsMax) });
+    const before = await askedOf<Used>(child, 'used');
+    const found = await press(seconds);
+    const after = await askedOf<Used>(child, 'used');
+    return { ...found, hostile: 0, besideCpu: (after.cpuS - before.cpuS) / ((after.atMs - before.atMs) / 1_000) };
+  } finally {
+    child.kill('SIGKILL');
+  }
+}
+
+async function askedOf<T>(child: ChildProcess, question: string): Promise<T> {
+  child.send(question);
+  const [answer] = await once(child, 'message', { signal: AbortSignal.timeout(hostileMsMax) });
+  return answer as T;
 }

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { randomInt } from 'node:crypto';
 import { after, before, describe, suite, test } from 'node:test';
 import { forgeAtSealer, forgeOverHttp, forgeries } from '../../attack/forged.ts';
-import { fuzz, judge, tasksOf } from '../../attack/fuzz.ts';
+import { fuzz, fuzzFlags, judge, tasksOf } from '../../attack/fuzz.ts';
 import type { Shot } from '../../attack/requests.ts';
 import { startTarget, type Target } from '../../attack/target.ts';
 import type { Task } from '../../src/task.ts';
@@ -13,7 +13,7 @@ const byChance = () => randomInt(2 ** 31);
 describe('a server of its own', { timeout: 90_000 }, () => {
   let target: Target;
   before(async () => {
-    target = await startTarget();
+    target = await startTarget({ flags: fuzzFlags });
   });
   after(() => target.stop());
 
@@ -27,7 +27,7 @@ describe('a server of its own', { timeout: 90_000 }, () => {
       assert.equal(report.shots, count);
       assert.ok(report.honest.issued > 0);
       // They get beyond the first look: something was answered, and refused for each reason.
-      for (const status of [200, 400, 401, 403, 404, 405])
+      for (const status of [200, 201, 202, 400, 401, 403, 404, 405, 409, 410])
         assert.ok(report.statuses[status], `none was answered ${status}`);
     });
   }
