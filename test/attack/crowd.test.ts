@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { dial } from '../../attack/sockets.ts';
 import { startTarget } from '../../attack/target.ts';
+import { Unavailable } from '../../src/errors.ts';
 import type { CouponStore } from '../../src/ports.ts';
 import { call } from '../support/calls.ts';
 import { open } from '../support/http-claims.ts';
@@ -47,5 +48,23 @@ test('many who ask for all coupons at once are answered from few readings, and s
   await open(app, 'second', 1);
   assert.equal((await call(app.url, 'GET /coupons')).body.items.length, 2);
   await asked;
+  await app.stop();
+});
+
+// Each works for some 10 ms between two rests, and those of several came together.
+test('verify is asked by several at once and done one after the other, also after one that failed', async () => {
+  let [running, runningMax, calls] = [0, 0, 0];
+  const app = await startMemoryApp({
+    async verify() {
+      runningMax = Math.max(runningMax, ++running);
+      await new Promise(resolve => setImmediate(resolve));
+      running--;
+      if (++calls === 2) throw new Unavailable('the log does not answer');
+      return { ok: true };
+    },
+  });
+  const answers = await Promise.all(Array.from({ length: 10 }, () => call(app.url, 'GET /admin/verify')));
+  assert.equal(runningMax, 1);
+  assert.deepEqual(answers.map(({ status }) => status).sort(), [...Array<number>(9).fill(200), 503]);
   await app.stop();
 });

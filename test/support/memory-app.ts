@@ -59,6 +59,7 @@ export interface MemoryAppOptions {
     store(s: CouponStore): CouponStore;
   }>;
   ready?(): { ok: boolean; why?: string };
+  verify?(couponId?: CouponId): Promise<unknown>;
   hostOf?(host: Host): Host;
 }
 
@@ -100,7 +101,7 @@ export async function startMemoryApp(options: MemoryAppOptions = {}): Promise<Me
     partitions: log.partitions,
     settings: { host: '127.0.0.1', port: 0, auth: { kind: 'none' }, ...settings },
     ready: options.ready ?? (() => ({ ok: true })),
-    verify: async couponId => ({ ok: true, coupons: couponId ? [{ couponId }] : [] }),
+    verify: options.verify ?? (async couponId => ({ ok: true, coupons: couponId ? [{ couponId }] : [] })),
   });
   const { url, port } = await http.start();
   return {
