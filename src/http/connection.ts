@@ -22,7 +22,7 @@ export class Faults extends BlockList {
   }
 
   note({ remoteAddress = '' }: Socket): void {
-    this.buckets?.take(networkOf(remoteAddress), this.host.now());
+    this.buckets?.charge(networkOf(remoteAddress), this.host.now());
   }
 
   /** Asked by node before it makes anything of a connection: closing it then costs 14 us, by its socket 28. */

@@ -24,6 +24,8 @@ export const drainBytesMax = 8 * 1024 * 1024;
 export const paramLengthMax = 8 * 1024;
 /** Users and addresses whose rate is remembered, each; the one unseen for longest is forgotten. */
 export const bucketsMax = 50_000;
+/** An address that sent more than it may is shut out at most this long after its last fault. */
+export const debtMsMax = 10_000;
 /** Verified tokens that are remembered. */
 export const tokensMax = 10_000;
 /** A verified token is believed this long before it is verified again, and never beyond its end. */

@@ -1,6 +1,6 @@
 /** Token buckets: each holder of a name may do so many a second, and as many at once as one second brings. */
 import type { Host } from '../host.ts';
-import { bucketsMax } from './limits.ts';
+import { bucketsMax, debtMsMax } from './limits.ts';
 import { type Problem, problem } from './problem.ts';
 
 interface Bucket {
@@ -22,6 +22,19 @@ export class Buckets {
 
   /** Takes one token; otherwise answers after how many ms there will be one. */
   take(name: string, now: number): number {
+    const bucket = this.bucketOf(name, now);
+    if (bucket.tokens < 1) return (1 - bucket.tokens) / this.perMs;
+    bucket.tokens--;
+    return 0;
+  }
+
+  /** Takes one token, there or not: it is owed then, up to what `debtMsMax` bring. */
+  charge(name: string, now: number): void {
+    const bucket = this.bucketOf(name, now);
+    bucket.tokens = Math.max(-debtMsMax * this.perMs, bucket.tokens - 1);
+  }
+
+  private bucketOf(name: string, now: number): Bucket {
     let bucket = this.buckets.get(name);
     if (bucket) {
       this.buckets.delete(name);
@@ -32,9 +45,7 @@ export class Buckets {
       if (this.buckets.size >= bucketsMax) this.buckets.delete(this.buckets.keys().next().value as string);
     }
     this.buckets.set(name, bucket);
-    if (bucket.tokens < 1) return (1 - bucket.tokens) / this.perMs;
-    bucket.tokens--;
-    return 0;
+    return bucket;
   }
 
   /** How many ms until there is a token; none is taken. One who was never seen has some. */

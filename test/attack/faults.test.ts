@@ -34,6 +34,27 @@ test('an address that sends what cannot be read gets no connection until it has 
   await app.stop();
 });
 
+// Only one was counted of all that were taken in before it could be read: so a crowd came with each token.
+test('each fault counts, also of those who were connected before the first', async () => {
+  let ms = Date.now();
+  const app = await startMemoryApp({ settings: { faultsPerAddress: 5 }, hostOf: host => ({ ...host, now: () => ms }) });
+  const asked = async () => (await dial(app.port, leave)).closed;
+  const lines = await Promise.all(Array.from({ length: 10 }, () => dial(app.port, ask)));
+  await Promise.all(lines.map(line => line.until(text => text.endsWith('{"ok":true}'))));
+  for (const line of lines) line.socket.write(garbage);
+  await Promise.all(lines.map(line => line.closed));
+  ms += 1_000;
+  assert.equal(await asked(), '');
+  ms += 300;
+  assert.match(await asked(), /^HTTP\/1\.1 200 /);
+  // However many they were, it is not for ever.
+  const many = await Promise.all(Array.from({ length: 200 }, () => dial(app.port, garbage)));
+  await Promise.all(many.map(line => line.closed));
+  ms += 10_300;
+  assert.match(await asked(), /^HTTP\/1\.1 200 /);
+  await app.stop();
+});
+
 test('requests that are refused for what they ask are no faults', async () => {
   const app = await startMemoryApp({ settings: { faultsPerAddress: 1 } });
   for (let i = 0; i < 5; i++) {
