@@ -8,7 +8,7 @@
 import type { CouponBody, CouponId, CouponRow, Millis, RequestKey, UserCouponRow, UserId } from './coupon.ts';
 import type { Located, LogEntry, LogName, SaleChanged, Won } from './entry.ts';
 import type { View } from './outcome.ts';
-import type { Counts, Frontier, Holder, Phase, SaleChange } from './sale.ts';
+import type { Counts, Frontier, HolderList, Phase, SaleChange } from './sale.ts';
 
 // ---------------------------------------------------------------------------------------------------------------
 // EventLog: durable, ordered by partition, never rewritten.
@@ -108,7 +108,7 @@ export interface Snapshot {
   sales: { couponId: CouponId; changes: SaleChange[]; counts: Counts; taken: number }[];
   malformed: number[];
   /** Holders of all sales, set-aside winners too, a user once; each coupon's may come in several chunks. May be iterated again. */
-  holders: AsyncIterable<{ couponId: CouponId; holders: [UserId, Holder][] }>;
+  holders: AsyncIterable<{ couponId: CouponId; holders: HolderList }>;
 }
 
 export type Place =

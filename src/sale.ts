@@ -40,6 +40,34 @@ export interface Holder {
   at: Millis;
 }
 
+/** `slot:offset:key:at`. Nothing in it is a space, as nothing in a user's id is. */
+export const holderText = ({ slot, offset, key, at }: Holder): string => `${slot}:${offset}:${key}:${at}`;
+
+export function parseHolder(text: string): Holder {
+  const [slot, offset, key, at] = text.split(':');
+  return { slot: Number(slot), offset: Number(offset), key: key as RequestKey, at: Number(at) };
+}
+
+/**
+ * Holders in pairs, or as one text of `userId holderText` after another with a space between all of them: text goes
+ * from one server to another without an object for each holder.
+ */
+export type HolderList = [UserId, Holder][] | string;
+
+/** Each user's id and the holder's text, in turn. */
+export const holderWords = (list: HolderList): string[] =>
+  typeof list === 'string' ? list.split(' ') : list.flatMap(([userId, holder]) => [userId, holderText(holder)]);
+
+export function holderPairs(list: HolderList): [UserId, Holder][] {
+  if (typeof list !== 'string') return list;
+  const words = list.split(' ');
+  const pair = (_: unknown, i: number): [UserId, Holder] => [
+    words[2 * i] as UserId,
+    parseHolder(words[2 * i + 1] as string),
+  ];
+  return Array.from({ length: words.length / 2 }, pair);
+}
+
 export interface Sale {
   changes: SaleChange[];
   taken: number;

@@ -7,7 +7,16 @@ import type { Change, SaleChanged, Won } from '../entry.ts';
 import { Alarm } from '../errors.ts';
 import { statusBatchMax } from '../limits.ts';
 import type { Applied, ApplyBatch, LedgerQuery, LedgerView, Place, SaleView, Snapshot, StockLedger } from '../ports.ts';
-import { type Counts, currentTerms, type Frontier, Holders, PartitionFold, phaseAt, type Sale } from '../sale.ts';
+import {
+  type Counts,
+  currentTerms,
+  type Frontier,
+  Holders,
+  holderPairs,
+  PartitionFold,
+  phaseAt,
+  type Sale,
+} from '../sale.ts';
 
 interface PartitionState {
   fold: PartitionFold;
@@ -143,7 +152,7 @@ async function foldOf(snapshot: Snapshot): Promise<PartitionFold> {
   for await (const { couponId, holders } of snapshot.holders) {
     const sale = fold.sales.get(couponId);
     if (!sale) throw new Alarm(`the store has holders of ${couponId}, but not the sale`);
-    for (const [userId, holder] of holders) sale.holders.add(userId, holder);
+    for (const [userId, holder] of holderPairs(holders)) sale.holders.add(userId, holder);
   }
   return fold;
 }

@@ -3,26 +3,16 @@
  * else calls. Builds of the state have names of their own, so that a rebuild fills keys nobody reads and one script
  * makes them the state.
  */
-import type { CouponId, UserId } from '../coupon.ts';
+import type { CouponId } from '../coupon.ts';
 import type { Located, SaleChanged, Won } from '../entry.ts';
 import { Alarm } from '../errors.ts';
 import { createHost, type Host } from '../host.ts';
 import { statusBatchMax, stockMax } from '../limits.ts';
 import type { Applied, ApplyBatch, LedgerQuery, LedgerView, Place, SaleView, Snapshot, StockLedger } from '../ports.ts';
-import { type Counts, currentTerms, type Holder, phaseAt } from '../sale.ts';
+import { type Counts, currentTerms, type HolderList, holderWords, parseHolder, phaseAt } from '../sale.ts';
 import { type Connection, connect, type RedisCounts, type RedisSettings, warnOfEviction } from './connection.ts';
 import { fillBatchMax, fillExpiryMs } from './limits.ts';
-import {
-  changesText,
-  frontierFields,
-  holderText,
-  parseChange,
-  parseChanges,
-  parseCounts,
-  parseHolder,
-  pushEntry,
-  saleText,
-} from './texts.ts';
+import { changesText, frontierFields, parseChange, parseChanges, parseCounts, pushEntry, saleText } from './texts.ts';
 
 /** Connects in the background; calls made before wait for the first attempt. */
 export function createRedisLedger(settings: RedisSettings): RedisLedger {
@@ -187,13 +177,18 @@ export class RedisLedger implements StockLedger {
     }
   }
 
-  /** Settles when all of its calls have. */
-  private async fillChunk(key: string, holders: readonly [UserId, Holder][]): Promise<void> {
+  /**
+   * Settles when all of its calls have. A script makes the key with its expiry, which what follows leaves as it is:
+   * in a script a holder costs Redis twice as much.
+   */
+  private async fillChunk(key: string, holders: HolderList): Promise<void> {
+    const { connection } = this;
+    const words = holderWords(holders);
     const calls: Promise<number>[] = [];
-    for (let i = 0; i < holders.length; i += fillBatchMax) {
-      const args = [`${fillExpiryMs}`];
-      for (const [userId, holder] of holders.slice(i, i + fillBatchMax)) args.push(userId, holderText(holder));
-      calls.push(this.connection.script<number>('fill', key, args));
+    for (let i = 0; i < words.length; i += 2 * fillBatchMax) {
+      const batch = words.slice(i, i + 2 * fillBatchMax);
+      if (i === 0) calls.push(connection.script<number>('fill', key, [`${fillExpiryMs}`, ...batch.splice(0, 2)]));
+      if (batch.length > 0) calls.push(connection.run(redis => redis.hset(key, ...batch)));
     }
     for (const call of await Promise.allSettled(calls)) if (call.status === 'rejected') throw call.reason;
   }

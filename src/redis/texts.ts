@@ -11,22 +11,15 @@
  * | c:COUPON | changes, oldest first, joined by ';': offset:at:stock:opensAt:closesAt:isClosed:phase:key |
  *
  * The terms of s: repeat those of the last change, so that a batch without sale changes need not read c:.
- * Holders are one hash a coupon, userId -> slot:offset:key:at. No time or key is '-'.
+ * Holders are one hash a coupon, userId -> holderText of src/sale.ts. No time or key is '-'.
  * It is not JSON because cjson writes 14 digits and offsets and times may have 16.
  */
 import type { Millis, RequestKey } from '../coupon.ts';
 import type { Located } from '../entry.ts';
-import { type Counts, currentTerms, type Frontier, type Holder, type Phase, type SaleChange } from '../sale.ts';
+import { type Counts, currentTerms, type Frontier, type Phase, type SaleChange } from '../sale.ts';
 
 const orDash = (value: number | string | null): string => (value === null ? '-' : `${value}`);
 const time = (text: string): Millis | null => (text === '-' ? null : Number(text));
-
-export const holderText = ({ slot, offset, key, at }: Holder): string => `${slot}:${offset}:${key}:${at}`;
-
-export function parseHolder(text: string): Holder {
-  const [slot, offset, key, at] = text.split(':');
-  return { slot: Number(slot), offset: Number(offset), key: key as RequestKey, at: Number(at) };
-}
 
 export const changeText = (c: SaleChange): string =>
   `${c.offset}:${c.at}:${c.stock}:${orDash(c.opensAt)}:${orDash(c.closesAt)}:${c.closed ? 1 : 0}:${c.phase}:${orDash(c.key)}`;

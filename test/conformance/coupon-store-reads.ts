@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { it } from 'node:test';
 import type { UserId } from '../../src/coupon.ts';
 import type { CouponStore, Snapshot, StatsUpdate } from '../../src/ports.ts';
-import { type Holder, noCounts } from '../../src/sale.ts';
+import { type Holder, holderPairs, noCounts } from '../../src/sale.ts';
 import { k as keyOf } from '../support/entries.ts';
 import { collected, Road, t0 } from './coupon-road.ts';
 import type { CouponStoreUnderTest } from './coupon-store.ts';
@@ -93,7 +93,7 @@ function views(made: () => CouponStoreUnderTest): void {
 }
 
 const heldIn = async (snapshot: Snapshot): Promise<[UserId, Holder][]> =>
-  (await collected(snapshot.holders)).flatMap(chunk => chunk.holders);
+  (await collected(snapshot.holders)).flatMap(chunk => holderPairs(chunk.holders));
 
 function snapshots(made: () => CouponStoreUnderTest): void {
   const store = () => made().store;
@@ -155,7 +155,7 @@ function snapshots(made: () => CouponStoreUnderTest): void {
     }
     const chunks = await store().withSnapshot(road.partition, s => collected(s.holders));
     assert.ok(chunks.length > 1 && chunks.every(c => c.couponId === road.couponId));
-    assert.equal(new Set(chunks.flatMap(c => c.holders.map(([userId]) => userId))).size, many);
+    assert.equal(new Set(chunks.flatMap(c => holderPairs(c.holders).map(([userId]) => userId))).size, many);
     const rows = await collected(store().rows(road.couponId));
     assert.ok(rows.length > 1);
     assert.deepEqual(

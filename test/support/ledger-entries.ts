@@ -2,7 +2,7 @@
 import type { CouponId, UserId } from '../../src/coupon.ts';
 import type { Located, SaleChanged, Won } from '../../src/entry.ts';
 import type { ApplyBatch, Snapshot } from '../../src/ports.ts';
-import type { Counts, Holder, Phase, SaleChange } from '../../src/sale.ts';
+import { type Counts, type Holder, type HolderList, holderText, type Phase, type SaleChange } from '../../src/sale.ts';
 import { k as keyOf } from './entries.ts';
 
 export const identity = 'log-1';
@@ -89,10 +89,7 @@ export const holder = (slot: number, offset: number): Holder => ({
   at: 1_000 + offset,
 });
 
-export function snapshotOf(
-  more: Partial<Snapshot> = {},
-  holders: { couponId: CouponId; holders: [UserId, Holder][] }[] = [],
-) {
+export function snapshotOf(more: Partial<Snapshot> = {}, holders: { couponId: CouponId; holders: HolderList }[] = []) {
   const frontier = { next: 0, clock: 0, hash: '', strays: { malformed: 0, unknown_coupon: 0 } };
   async function* chunks() {
     yield* holders;
@@ -100,7 +97,7 @@ export function snapshotOf(
   return { frontier, sales: [], malformed: [], holders: chunks(), ...more } satisfies Snapshot;
 }
 
-/** Two of three slots taken, up to offset 10. */
+/** Two of three slots taken, up to offset 10. One of the holders comes as a pair, the other as text. */
 export const halfSold = (holders = [holder(1, 4), holder(2, 6)]): Snapshot =>
   snapshotOf(
     {
@@ -111,5 +108,8 @@ export const halfSold = (holders = [holder(1, 4), holder(2, 6)]): Snapshot =>
       ],
       malformed: [5],
     },
-    holders.map((h, i) => ({ couponId: welcome, holders: [[`u${i}` as UserId, h]] })),
+    holders.map((h, i) => ({
+      couponId: welcome,
+      holders: i % 2 === 0 ? [[`u${i}` as UserId, h]] : `u${i} ${holderText(h)}`,
+    })),
   );
