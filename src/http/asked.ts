@@ -1,4 +1,4 @@
-import type { ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import { idempotencyKeyLengthMax } from '../limits.ts';
 import { malformed, type Problem } from './problem.ts';
 
@@ -76,4 +76,4 @@ export function headFault({ twice, key }: Asked): Problem | undefined {
   return undefined;
 }
 
-export const addressOf = (res: ServerResponse): string => res.req.socket.remoteAddress ?? '';
+export const addressOf = ({ socket }: { socket: Socket }): string => socket.remoteAddress ?? '';

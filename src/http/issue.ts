@@ -13,6 +13,7 @@ import { keyHash, type Sealer, type Task } from '../task.ts';
 import { type Asked, addressOf, askedOf, headFault } from './asked.ts';
 import type { Auth } from './auth.ts';
 import { drainBytesMax } from './limits.ts';
+import { PressConnection } from './presses.ts';
 import {
   malformed,
   notAccepted,
@@ -25,7 +26,7 @@ import {
   withHeaders,
 } from './problem.ts';
 import type { Rates } from './rate.ts';
-import type { Replies } from './replies.ts';
+import type { Asker, Replies } from './replies.ts';
 import { taskJson } from './tasks.ts';
 
 export interface IssueTools {
@@ -57,60 +58,60 @@ export class IssueRoute {
   }
 
   /** `couponText` is what stands in the path. */
-  serve(req: IncomingMessage, res: ServerResponse, couponText: string) {
+  serve(req: IncomingMessage, res: ServerResponse, couponText: string): void {
+    this.press(res, couponText, askedOf(req.rawHeaders));
+  }
+
+  press(asker: Asker, couponText: string, asked: Asked) {
     const couponId = couponIdOf(couponText);
-    if (couponId === undefined) return this.refuse(res, this.ready.malformedId);
-    const asked = askedOf(req.rawHeaders);
+    if (couponId === undefined) return this.refuse(asker, this.ready.malformedId, asked);
     if (asked.key === undefined) {
       const shut = this.tools.door.latch.shut(couponId);
-      if (shut) return this.refuse(res, this.ready[shut], asked);
+      if (shut) return this.refuse(asker, this.ready[shut], asked);
     }
     const fault = headFault(asked);
-    if (fault) return this.refuse(res, this.reply(fault), asked);
+    if (fault) return this.refuse(asker, this.reply(fault), asked);
     const who = this.tools.auth.user(asked);
     if (who instanceof Promise) {
       who.then(
-        found => this.known(req, res, couponId, asked, found),
-        error => this.failed(res, error),
+        found => this.known(asker, couponId, asked, found),
+        error => this.failed(asker, asked, error),
       );
-    } else this.known(req, res, couponId, asked, who);
+    } else this.known(asker, couponId, asked, who);
   }
 
-  private known(req: IncomingMessage, res: ServerResponse, couponId: CouponId, asked: Asked, who: UserId | Problem) {
-    if (typeof who !== 'string') return this.refuse(res, this.reply(who), asked);
-    const limited = this.tools.rates.refuse(who, () => addressOf(res));
-    if (limited) return this.refuse(res, this.reply(limited), asked);
-    const { contentLength, chunked } = asked;
-    if (!chunked && (contentLength === undefined || contentLength === '0')) {
-      this.issue(res, couponId, who, asked.key);
-      return;
-    }
+  private known(asker: Asker, couponId: CouponId, asked: Asked, who: UserId | Problem) {
+    if (typeof who !== 'string') return this.refuse(asker, this.reply(who), asked);
+    const limited = this.tools.rates.refuse(who, () => addressOf(requestOf(asker)));
+    if (limited) return this.refuse(asker, this.reply(limited), asked);
+    if (asker instanceof PressConnection || !hasBody(asked)) return this.issue(asker, couponId, who, asked);
     const unfit = bodyFault(asked);
-    if (unfit) return this.refuse(res, this.reply(unfit), asked);
-    readBody(req, body => {
+    if (unfit) return this.refuse(asker, this.reply(unfit), asked);
+    readBody(asker.req, body => {
       const wrong = typeof body === 'string' ? contentFault(body) : body;
-      if (wrong) this.refuse(res, this.reply(wrong), asked);
-      else this.issue(res, couponId, who, asked.key);
+      if (wrong) this.refuse(asker, this.reply(wrong), asked);
+      else this.issue(asker, couponId, who, asked);
     });
   }
 
-  private issue(res: ServerResponse, couponId: CouponId, userId: UserId, key: string | undefined): void {
+  private issue(asker: Asker, couponId: CouponId, userId: UserId, asked: Asked): void {
+    const { key } = asked;
     const request = key === undefined ? undefined : keyHash(`${couponId} ${userId}`, key);
     this.tools.door.issue(couponId, userId, request).then(
-      answer => this.answer(res, couponId, answer),
-      error => this.failed(res, error),
+      answer => this.answer(asker, couponId, answer),
+      error => this.failed(asker, asked, error),
     );
   }
 
-  private answer(res: ServerResponse, couponId: CouponId, answer: Answer) {
+  private answer(asker: Asker, couponId: CouponId, answer: Answer) {
     switch (answer.kind) {
       case 'accepted':
         this.accepted++;
-        return this.tools.replies.send(res, this.acceptedReply(answer.task, answer.ahead));
+        return this.tools.replies.send(asker, this.acceptedReply(answer.task, answer.ahead));
       case 'won_before':
-        return this.tools.replies.send(res, this.wonReply(answer));
+        return this.tools.replies.send(asker, this.wonReply(answer));
       case 'refused':
-        return this.send(res, this.refusalReply(couponId, answer));
+        return this.send(asker, this.refusalReply(couponId, answer));
     }
   }
 
@@ -161,10 +162,10 @@ export class IssueRoute {
     }
   }
 
-  private failed(res: ServerResponse, error: unknown): void {
+  private failed(asker: Asker, asked: Asked, error: unknown): void {
     const known = problemOf(error);
     if (!known) this.tools.say('error', `POST /coupons/{couponId}/issue failed: ${messageOf(error)}`);
-    this.refuse(res, this.reply(known ?? internal));
+    this.refuse(asker, this.reply(known ?? internal), asked);
   }
 
   private reply(p: Problem): Reply {
@@ -172,17 +173,17 @@ export class IssueRoute {
   }
 
   /** While there may be a body that nobody reads. */
-  private refuse(res: ServerResponse, reply: Reply, asked = askedOf(res.req.rawHeaders)): void {
-    if (res.req.complete || isBodySmall(asked)) this.send(res, reply);
+  private refuse(asker: Asker, reply: Reply, asked: Asked): void {
+    if (asker instanceof PressConnection || asker.req.complete || isBodySmall(asked)) this.send(asker, reply);
     else {
       this.note(reply);
-      refuseUnread(res, reply);
+      refuseUnread(asker, reply);
     }
   }
 
-  private send(res: ServerResponse, reply: Reply): void {
+  private send(asker: Asker, reply: Reply): void {
     this.note(reply);
-    this.tools.replies.send(res, reply);
+    this.tools.replies.send(asker, reply);
   }
 
   private note({ code = 'INTERNAL' }: Reply): void {
@@ -225,6 +226,11 @@ function couponIdOf(text: string): CouponId | undefined {
     return undefined;
   }
 }
+
+const requestOf = (asker: Asker) => (asker instanceof PressConnection ? asker : asker.req);
+
+const hasBody = ({ contentLength, chunked }: Asked): boolean =>
+  chunked || (contentLength !== undefined && contentLength !== '0');
 
 function bodyFault({ contentLength, contentType }: Asked): Problem | undefined {
   if (contentLength !== undefined && Number(contentLength) > issueBodyBytesMax) return tooLarge;

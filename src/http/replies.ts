@@ -5,7 +5,11 @@
 import type { ServerResponse } from 'node:http';
 import { messageOf } from '../errors.ts';
 import type { Log } from '../metrics.ts';
+import { PressConnection } from './presses.ts';
 import type { Reply } from './problem.ts';
+
+/** Who waits for an answer. */
+export type Asker = ServerResponse | PressConnection;
 
 /** Something that has bytes to write when the turn is over. */
 export interface Writer {
@@ -13,7 +17,7 @@ export interface Writer {
 }
 
 export class Replies {
-  private responses: ServerResponse[] = [];
+  private askers: Asker[] = [];
   private replies: Reply[] = [];
   private writers: Writer[] = [];
   private scheduled = false;
@@ -28,8 +32,8 @@ export class Replies {
     this.perTurnMax = perTurnMax;
   }
 
-  send(res: ServerResponse, reply: Reply): void {
-    this.responses.push(res);
+  send(asker: Asker, reply: Reply): void {
+    this.askers.push(asker);
     this.replies.push(reply);
     this.schedule();
   }
@@ -52,12 +56,12 @@ export class Replies {
 
   private flushSome(max: number): void {
     this.scheduled = false;
-    const responses = this.responses.splice(0, max);
+    const askers = this.askers.splice(0, max);
     const replies = this.replies.splice(0, max);
     const { writers } = this;
     this.writers = [];
-    if (this.responses.length > 0) this.schedule();
-    for (let i = 0; i < responses.length; i++) this.answer(responses[i] as ServerResponse, replies[i] as Reply);
+    if (this.askers.length > 0) this.schedule();
+    for (let i = 0; i < askers.length; i++) this.answer(askers[i] as Asker, replies[i] as Reply);
     for (const writer of writers) writer.write();
     for (const work of this.afterwards) work();
   }
@@ -68,14 +72,17 @@ export class Replies {
     setImmediate(this.flush);
   }
 
-  private answer(res: ServerResponse, { status, headers, body }: Reply): void {
+  private answer(asker: Asker, reply: Reply): void {
     try {
-      res.writeHead(status, headers);
-      res.end(body);
+      if (asker instanceof PressConnection) asker.answer(reply);
+      else {
+        asker.writeHead(reply.status, reply.headers);
+        asker.end(reply.body);
+      }
     } catch (error) {
       // One answer that cannot be written must not cost the others theirs.
       this.say('error', `answer not written: ${messageOf(error)}`);
-      res.destroy();
+      asker.destroy();
     }
   }
 }

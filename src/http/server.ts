@@ -40,6 +40,7 @@ import {
 import { meRoutes } from './me.ts';
 import { foreignFault } from './origin.ts';
 import { pageRoute } from './page.ts';
+import { type Press, type PressConnection, Presses } from './presses.ts';
 import {
   malformed,
   type NotOffered,
@@ -157,6 +158,7 @@ export async function createHttp(tools: HttpTools): Promise<Http> {
       server = createServer(optionsOf(bounds), front.listener(handler));
       server.timeout = bounds.unreadMs;
       guardConnections(server, front.refuse, front.faults);
+      if (settings.api !== false) front.takePresses(server, bounds);
       return server;
     },
   });
@@ -206,6 +208,7 @@ function createFront(tools: HttpTools, bounds: Bounds) {
   const unknown = withHeaders(replyOf(unknownTask), cors.headers);
   const api = settings.api !== false;
   let isStopping = false;
+  let presses: Presses | undefined;
   return {
     auth,
     cors,
@@ -214,11 +217,20 @@ function createFront(tools: HttpTools, bounds: Bounds) {
     issue,
     streams,
     refuse: (res: ServerResponse, fault: Problem) => replies.send(res, closing(fault, cors.headers)),
+    takePresses(server: Server, { checkMs, unreadMs }: Bounds) {
+      const serve = (connection: PressConnection, { couponId, asked }: Press) => {
+        if (isStopping) replies.send(connection, stopping);
+        else issue.press(connection, couponId, asked);
+      };
+      presses = new Presses(server, { host, bounds: { checkMs, unreadMs }, serve });
+    },
     stop() {
       isStopping = true;
       streams.stop();
       replies.flushNow();
     },
+    closeIdle: () => presses?.closeIdle(),
+    closeAll: () => presses?.closeAll(),
     listener:
       (handler: Handler): Handler =>
       (req, res) => {
@@ -351,8 +363,14 @@ function lifeOf(
   const stop = async () => {
     front.stop();
     // Closing hangs on connections that are kept for a next request; those with a request get their answer.
-    const idle = setInterval(() => server.closeIdleConnections(), closeIdleMs);
-    const late = setTimeout(() => server.closeAllConnections(), drainMsMax);
+    const idle = setInterval(() => {
+      front.closeIdle();
+      server.closeIdleConnections();
+    }, closeIdleMs);
+    const late = setTimeout(() => {
+      front.closeAll();
+      server.closeAllConnections();
+    }, drainMsMax);
     try {
       await app.close();
     } finally {

@@ -83,7 +83,7 @@ export class Streams {
     if (!accepts(accept)) return this.refuse(res, refusals.form);
     if (req.method === 'HEAD') return out.send(res, { status: 200, headers: this.head, body: '' });
     if (this.open >= this.tools.bounds.streams) return this.refuse(res, refusals.full);
-    const address = this.admit(networkOf(addressOf(res)));
+    const address = this.admit(networkOf(addressOf(res.req)));
     if (!address) return this.refuse(res, refusals.fullForOne);
     const stream = new Stream(this, res, taskId, task.couponId, seenOf(lastEventId), this.open % spokes, address);
     this.open++;

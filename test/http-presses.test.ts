@@ -1,0 +1,238 @@
+/** Presses that are read without node:http must not be told from those that come through it. */
+import assert from 'node:assert/strict';
+import { EventEmitter, once } from 'node:events';
+import { connect, type Socket } from 'node:net';
+import { after, before, describe, test } from 'node:test';
+import { keepAliveMs } from '../src/http/limits.ts';
+import { PressConnection, pressOf } from '../src/http/presses.ts';
+import { call, raw, until } from './support/calls.ts';
+import { type MemoryApp, startMemoryApp } from './support/memory-app.ts';
+
+const host = 'host: 127.0.0.1\r\n';
+const press = (user: string, more = '', path = '/coupons/welcome/issue') =>
+  `POST ${path} HTTP/1.1\r\n${host}x-user-id: ${user}\r\n${more}\r\n`;
+
+/** As a client that writes the address in its absolute form: that is node:http's. */
+const roundabout = (bytes: string) => bytes.replace('POST /', 'POST http://127.0.0.1/');
+
+/** Without what is of the moment or of the task. */
+const comparable = (answer: string) =>
+  answer
+    .replace(/^date: .*$/im, 'date')
+    .replaceAll(/\/?tasks\/[\w-]+|"taskId":"[\w-]+"|"ahead":\d+,/g, 'task')
+    .replace(/^content-length: .*$/im, 'length')
+    .replaceAll(/^[\w-]+(?=:)/gm, name => name.toLowerCase());
+
+const answersIn = (text: string) => text.split(/(?=HTTP\/1\.1 \d)/).filter(part => part !== '');
+const statuses = (text: string) => answersIn(text).map(answer => answer.slice(9, 12));
+
+/** Whole answers, of which the last is an answer to a press. */
+const isWhole = (n: number) => (text: string) => answersIn(text).length === n && /\r\n\r\n.*\}$/s.test(text);
+
+describe('presses', () => {
+  let app: MemoryApp;
+  before(async () => {
+    app = await startMemoryApp();
+    for (const [couponId, stock] of [
+      ['welcome', 100],
+      ['gone', 0],
+      ['one', 1],
+    ] as const) {
+      await call(app.url, 'POST /coupons', { body: { couponId, name: couponId, stock } });
+    }
+  });
+  after(() => app.stop());
+
+  test('are answered byte for byte as node:http answers them', async t => {
+    const heads: Record<string, (user: string) => string> = {
+      accepted: user => press(user),
+      'with a length of none': user => press(user, 'Content-Length: 0\r\nConnection: Keep-Alive\r\n'),
+      'as a browser sends it': user =>
+        press(user, 'accept: */*\r\norigin: http://127.0.0.1\r\nuser-agent: Mozilla/5.0 (X11; Linux)\r\nempty:\r\n'),
+      'with a key': user => press(user, 'Idempotency-Key: abc\r\n'),
+      'with a bad key': user => press(user, 'idempotency-key: a b\r\n'),
+      'a name that comes twice': user => press(user, 'x-user-id: other\r\n'),
+      'a bad user': user => press(`${user}/`),
+      'a user with blanks around': user => press(`\t  ${user} \t`),
+      nobody: () => press('').replace(/x-user-id.*\r\n/, ''),
+      'no such coupon': user => press(user, '', '/coupons/none/issue'),
+      'not an id': user => press(user, '', '/coupons/Welcome/issue'),
+      'none left': user => press(user, '', '/coupons/gone/issue'),
+      'no host': user => press(user).replace(host, ''),
+      'an expectation': user => press(user, 'expect: a-miracle\r\n'),
+      'the last one': user => press(user, 'connection: close\r\n'),
+    };
+    for (const [name, head] of Object.entries(heads)) {
+      await t.test(name, async () => {
+        const user = `u${Object.keys(heads).indexOf(name)}`;
+        const direct = await raw(app.port, head(`${user}a`), isWhole(1));
+        const around = await raw(app.port, roundabout(head(`${user}b`)), isWhole(1));
+        assert.equal(comparable(direct), comparable(around));
+      });
+    }
+  });
+
+  test('a connection that brings anything else is handed over, and goes on', async () => {
+    const text = await inTurn([
+      press('ann'),
+      press('bob'),
+      `GET /healthz HTTP/1.1\r\n${host}\r\n`,
+      press('cat'),
+      press('dan', 'content-type: application/json\r\ncontent-length: 2\r\n').concat('{}'),
+    ]);
+    assert.deepEqual(statuses(text), ['202', '202', '200', '202', '202']);
+  });
+
+  test('one that comes in pieces, or with another behind it, is answered, in order', async () => {
+    const two = press('eve', '', '/coupons/none/issue') + press('eve');
+    assert.deepEqual(statuses(await raw(app.port, two, isWhole(2))), ['404', '202']);
+    const text = await inPieces([press('fay').slice(0, 30), press('fay').slice(30)], isWhole(1));
+    assert.deepEqual(statuses(text), ['202']);
+  });
+
+  test('what comes while an answer is awaited waits for it', async () => {
+    const pieces = [press('gil'), press('gil', '', '/coupons/none/issue'), press('hal', 'connection: close\r\n')];
+    assert.deepEqual(statuses(await inPieces(pieces, isWhole(3))), ['202', '404', '202']);
+  });
+
+  test('a smuggled request is none: whoever says two lengths is refused by node:http', async () => {
+    const lengths = 'content-length: 0\r\ncontent-length: 0\r\n';
+    for (const more of [lengths, 'transfer-encoding: chunked\r\ncontent-length: 0\r\n']) {
+      assert.match(await raw(app.port, press('ivy', more)), /^HTTP\/1\.1 400 /);
+    }
+  });
+
+  test('an idle connection does not keep the server from stopping, and who waits is answered', async () => {
+    const other = await startMemoryApp();
+    await call(other.url, 'POST /coupons', { body: { couponId: 'welcome', name: 'Welcome', stock: 1 } });
+    const socket = await connected(other.port);
+    let text = '';
+    socket.on('data', chunk => {
+      text += String(chunk);
+    });
+    socket.write(press('ann'));
+    await until(() => text, isWhole(1));
+    const closed = once(socket, 'close');
+    await other.stop();
+    await closed;
+  });
+
+  test('one that never asks is held against the time that node:http gives it', async () => {
+    const other = await startMemoryApp({ bounds: { headersMs: 50, checkMs: 20 } });
+    assert.match(await raw(other.port, ''), /^HTTP\/1\.1 400 /);
+    await other.stop();
+  });
+
+  /** Each after the answer to the one before. */
+  async function inTurn(requests: string[]): Promise<string> {
+    const socket = await connected(app.port);
+    let text = '';
+    socket.on('data', chunk => {
+      text += String(chunk);
+    });
+    for (const [i, request] of requests.entries()) {
+      socket.write(request);
+      await until(() => text, isWhole(i + 1));
+    }
+    socket.destroy();
+    return text;
+  }
+
+  /** Each as a packet of its own, without waiting for answers. */
+  async function inPieces(pieces: string[], enough: (text: string) => boolean): Promise<string> {
+    const socket = await connected(app.port);
+    socket.setNoDelay();
+    let text = '';
+    socket.on('data', chunk => {
+      text += String(chunk);
+    });
+    for (const piece of pieces) await new Promise(resolve => socket.write(piece, resolve));
+    await until(() => text, enough);
+    socket.destroy();
+    return text;
+  }
+});
+
+async function connected(port: number): Promise<Socket> {
+  const socket = connect(port, '127.0.0.1');
+  await once(socket, 'connect');
+  return socket;
+}
+
+test('a connection is ended when it rests too long, or leaves an answer unread', () => {
+  class Double extends EventEmitter {
+    writable = true;
+    writableLength = 0;
+    isDestroyed = false;
+    handedOver = false;
+    write() {}
+    pause() {}
+    resume() {}
+    unshift() {}
+    destroy() {
+      this.isDestroyed = true;
+    }
+  }
+  const begun = (answered: boolean, unread = 0) => {
+    const double = new Double();
+    const connection = new PressConnection(double as unknown as Socket, {
+      ...{ elapsed: () => now, ended() {}, serve() {} },
+      handOver() {
+        double.handedOver = true;
+      },
+    });
+    double.emit('data', Buffer.from(press('ann')));
+    if (answered) connection.answer({ status: 202, headers: [], body: '' });
+    double.writableLength = unread;
+    return { double, connection };
+  };
+  let now = 0;
+  const [awaiting, resting, unread] = [begun(false), begun(true), begun(true, 100)];
+  const ended = (ms: number) => {
+    now = ms;
+    for (const { connection } of [awaiting, resting, unread]) connection.check(500);
+    return [awaiting, resting, unread].map(({ double }) => double.isDestroyed);
+  };
+  assert.deepEqual(ended(500), [false, false, false]);
+  assert.deepEqual(ended(501), [false, false, true]);
+  assert.deepEqual(ended(keepAliveMs), [false, false, true]);
+  assert.deepEqual(ended(keepAliveMs + 1), [false, true, true]);
+  // Node:http reads no more from one who takes no answers: here nothing would bound what waits to be written.
+  const greedy = begun(true, 100);
+  greedy.double.emit('data', Buffer.from(press('bob')));
+  assert.ok(greedy.double.handedOver);
+});
+
+test('a press is one head, whole, and says nothing of how HTTP goes on', () => {
+  const isPress = (text: string) => pressOf(Buffer.from(text, 'latin1')) !== undefined;
+  const whole = press('ann', 'connection: keep-alive\r\ncontent-length: 0\r\nexample: b\t c \r\n');
+  assert.ok(isPress(whole));
+  for (let end = 0; end < whole.length; end++) assert.ok(!isPress(whole.slice(0, end)), `${end} bytes of it`);
+  const others: Record<string, string> = {
+    'something behind it': `${whole}x`,
+    'a line break of one byte': whole.replace('\r\n', '\n'),
+    'a bare carriage return': whole.replace('b\t c', 'b\rc'),
+    'a line that goes on': whole.replace('b\t c', 'b\r\n c'),
+    'a blank before the colon': whole.replace('example:', 'example :'),
+    'a name that is none': whole.replace('example', 'exa(mple'),
+    'a byte above ASCII': whole.replace('b\t c', 'b\xe9c'),
+    'a zero byte': whole.replace('b\t c', 'b\0c'),
+    'HTTP/1.0': whole.replace('HTTP/1.1', 'HTTP/1.0'),
+    'another method': whole.replace('POST', 'post'),
+    'another route': whole.replace('/issue', '/stats'),
+    'a query': whole.replace('/issue', '/issue?a=b'),
+    'an escape': whole.replace('welcome', '%77elcome'),
+    'two hosts': whole.replace(host, host + host),
+    'no host': whole.replace(host, ''),
+    'no header': 'POST /coupons/welcome/issue HTTP/1.1\r\n\r\n',
+    'a body': whole.replace('length: 0', 'length: 1'),
+    'a length of two digits': whole.replace('length: 0', 'length: 00'),
+    'two lengths': whole.replace('example: b', 'content-length: 0'),
+    'an end': whole.replace('keep-alive', 'close'),
+    'an upgrade': whole.replace('keep-alive', 'keep-alive, upgrade'),
+    chunks: whole.replace('example', 'Transfer-Encoding'),
+    'an expectation': whole.replace('example', 'Expect'),
+    'more than a press needs': whole.replace('example: b', `example: ${'b'.repeat(4096)}`),
+  };
+  for (const [name, text] of Object.entries(others)) assert.ok(!isPress(text), name);
+});
