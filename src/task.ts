@@ -30,7 +30,7 @@ export interface Sealer {
 /** `secret` is DIBS_SECRET, `identity` the log's: tasks of one log are strangers to another. */
 export function createSealer(secret: string, identity: string, randomBytes: (n: number) => Uint8Array): Sealer {
   const key = Buffer.from(hkdfSync('sha256', secret, identity, 'dibs task id', 32));
-  const gcm = new GcmSealer(key, taskIdLengthMax);
+  const gcm = new GcmSealer(key, taskIdLengthMax, randomBytes);
   // Given as bytes, it would be made a key again for every id that is opened: most of the time that takes.
   const keyObject = createSecretKey(key);
   const fingerprint = Buffer.from(hkdfSync('sha256', secret, 'dibs', 'dibs secret fingerprint', 8)).toString('hex');
@@ -43,7 +43,7 @@ export function createSealer(secret: string, identity: string, randomBytes: (n: 
   return {
     fingerprint,
     seal({ couponId, userId, partition, offset, key: k }) {
-      return gcm.seal(randomBytes(nonceBytes), `${partition} ${offset} ${k} ${couponId} ${userId}`) as TaskId;
+      return gcm.seal(`${partition} ${offset} ${k} ${couponId} ${userId}`) as TaskId;
     },
     knows: text => bytesOf(text) !== undefined,
     open(text) {
