@@ -1,5 +1,5 @@
 /** What the stages do with a log beyond one append or one read. */
-import { type changeLog, entryHash, type LogName, type requestLog } from './entry.ts';
+import { type Change, type changeLog, entryHash, type LogName, type requestLog } from './entry.ts';
 import { Alarm, Unavailable } from './errors.ts';
 import { appendCharactersMax, pollMsMax } from './limits.ts';
 import type { EventLog } from './ports.ts';
@@ -37,12 +37,13 @@ export async function appendInParts(
   partition: number,
   values: readonly string[],
   keys?: readonly string[],
+  changes?: readonly Change[],
 ): Promise<void> {
   for (let from = 0; from < values.length; ) {
     let [to, characters] = [from, 0];
     do characters += (values[to++] as string).length;
     while (to < values.length && characters + (values[to] as string).length <= appendCharactersMax);
-    await log.append(name, partition, values.slice(from, to), keys?.slice(from, to));
+    await log.append(name, partition, values.slice(from, to), keys?.slice(from, to), changes?.slice(from, to));
     from = to;
   }
 }

@@ -6,7 +6,7 @@
  * is safe unless a method says otherwise), `Alarm` when going on would do harm. Anything else thrown is a defect.
  */
 import type { CouponBody, CouponId, CouponRow, Millis, RequestKey, UserCouponRow, UserId } from './coupon.ts';
-import type { Located, LogEntry, LogName, SaleChanged, Won } from './entry.ts';
+import type { Change, Located, LogEntry, LogName, SaleChanged, Won } from './entry.ts';
 import type { View } from './outcome.ts';
 import type { Counts, Frontier, HolderList, Phase, SaleChange } from './sale.ts';
 
@@ -39,7 +39,14 @@ export interface EventLog {
    * @throws NotAccepted: surely none is in the log. @throws OutcomeUnknown: some may be. A repeat appends again.
    * @throws Alarm: the log was made anew.
    */
-  append(log: LogName, partition: number, values: readonly string[], keys?: readonly string[]): Promise<number>;
+  append(
+    log: LogName,
+    partition: number,
+    values: readonly string[],
+    keys?: readonly string[],
+    /** What the values say, one each, for a log that keeps its last entries in memory: they need no decoding there. */
+    changes?: readonly Change[],
+  ): Promise<number>;
   /**
    * Entries from `from` on, at most `max`, waiting up to `waitMs` for the first. An empty answer is no error.
    * @throws Alarm when `from` lies before the beginning or beyond the end: the log was cut.

@@ -4,6 +4,7 @@
  * deciding and telling is cured by starting at `told` and asking for the recorded answers.
  */
 import {
+  type Change,
   changeLog,
   decodeEntry,
   encodeChange,
@@ -141,18 +142,17 @@ async function tell(
   const { partition } = batch;
   const { frontier } = applied;
   const refused = refusedOf(batch.entries, entries);
-  const { values, keys } = changeValues(applied.changes, refused);
+  const changes = inOrder(applied.changes, refused);
   for (const entry of entries) if (entry.type !== 'malformed') tenure.touched.add(entry.couponId);
   if (frontier) {
     const { clock, hash, counts, strays } = frontier;
-    values.push(encodeChange({ type: 'mark', from: tenure.markFrom, next, clock, hash, counts, strays }));
-    keys.push('');
+    changes.push({ type: 'mark', from: tenure.markFrom, next, clock, hash, counts, strays });
   }
   // Two logs, so neither waits for the other; an append that is out is waited for even when the other has failed.
   const letters = refused.map(r => JSON.stringify({ v: 1, log: requestLog, partition, ...r }));
   const appends = await Promise.allSettled([
     appendInParts(log, requestDeadLetters, partition, letters),
-    appendInParts(log, changeLog, partition, values, keys),
+    appendInParts(log, changeLog, partition, changes.map(encodeChange), changes.map(keyOf), changes),
   ]);
   for (const append of appends) if (append.status === 'rejected') throw append.reason;
   if (frontier) {
@@ -178,25 +178,22 @@ const refusedOf = (raw: readonly LogEntry[], entries: readonly Located[]): Refus
     ];
   });
 
-/** The batch's changes as the change log's values, merged in order of offset. */
-function changeValues(changes: Extract<Applied, { kind: 'applied' }>['changes'], refused: RefusedEntry[]) {
-  const values: string[] = [];
-  const keys: string[] = [];
+/** The batch's changes, merged in order of offset. */
+function inOrder(changes: Extract<Applied, { kind: 'applied' }>['changes'], refused: RefusedEntry[]): Change[] {
+  if (refused.length === 0) return [...changes];
+  const merged: Change[] = [];
   let r = 0;
-  const refuseBefore = (offset: number) => {
-    for (; r < refused.length && (refused[r] as RefusedEntry).offset < offset; r++) {
-      values.push(encodeChange(refused[r] as RefusedEntry));
-      keys.push('');
-    }
-  };
   for (const change of changes) {
-    refuseBefore(change.offset);
-    values.push(encodeChange(change));
-    keys.push(change.couponId);
+    while (r < refused.length && (refused[r] as RefusedEntry).offset < change.offset) {
+      merged.push(refused[r++] as RefusedEntry);
+    }
+    merged.push(change);
   }
-  refuseBefore(Number.POSITIVE_INFINITY);
-  return { values, keys };
+  merged.push(...refused.slice(r));
+  return merged;
 }
+
+const keyOf = (change: Change): string => ('couponId' in change ? change.couponId : '');
 
 function countDecided(
   applied: Extract<Applied, { kind: 'applied' }>,

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { changeLog, requestLog } from '../src/entry.ts';
+import { type Change, changeLog, decodeChange, encodeChange, requestLog } from '../src/entry.ts';
 import { Alarm, NotAccepted, Refused } from '../src/errors.ts';
 import { createHost, type Host } from '../src/host.ts';
 import { type Database, openDatabase } from '../src/sqlite/database.ts';
@@ -14,6 +14,7 @@ import { eventLogConformance } from './conformance/event-log.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'dibs-sqlite-log-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
+const strays = { malformed: 0, unknown_coupon: 0 };
 let files = 0;
 const newPath = () => join(folder, `${++files}.db`);
 
@@ -72,6 +73,25 @@ test('the tail in memory gives the same as the file, however long the log', asyn
   }
   database.close();
   file.close();
+});
+
+test('what an entry says is kept with it in memory, where it needs no decoding, and only there', async () => {
+  const { path, database, log } = open();
+  const mark: Change = { type: 'mark', from: 0, next: 1, clock: 5, hash: 'h', counts: {}, strays };
+  await log.append(changeLog, 0, [encodeChange(mark)], [''], [mark]);
+  await log.append(changeLog, 0, [encodeChange(mark)]);
+  const saysOf = async (l: SqliteLogReader) =>
+    (await l.read(changeLog, 0, 0, 10, 0)).entries.map(e => [e.change, decodeChange(e)]);
+  const decoded = { v: 1, ...mark };
+  assert.deepEqual(await saysOf(log), [
+    [mark, mark],
+    [undefined, decoded],
+  ]);
+  database.close();
+  assert.deepEqual(await saysOf(open(path).log), [
+    [undefined, decoded],
+    [undefined, decoded],
+  ]);
 });
 
 test('append times never step back, across a restart too', async () => {

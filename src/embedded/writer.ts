@@ -4,7 +4,7 @@
  * request is appended, decided, told and committed by one sync. Then one message says all of it.
  */
 import { parentPort, workerData } from 'node:worker_threads';
-import { changeLog, type LogName } from '../entry.ts';
+import { type Change, changeLog, type LogName } from '../entry.ts';
 import { messageOf, NotAccepted, OutcomeUnknown, Refused } from '../errors.ts';
 import { createHost, type Host } from '../host.ts';
 import { MemoryLedger } from '../memory/ledger.ts';
@@ -191,8 +191,8 @@ class Writer {
   }
 
   /** Appends, with an ear for what comes into the change log. */
-  private append(log: LogName, p: number, values: readonly string[]): number {
-    const base = this.log.appendNow(log, p, values);
+  private append(log: LogName, p: number, values: readonly string[], changes?: readonly Change[]): number {
+    const base = this.log.appendNow(log, p, values, changes);
     const first = log === changeLog ? this.log.readNow(log, p, base, 1).entries[0] : undefined;
     if (first) this.turn.changes.push({ from: base, at: first.at, lines: values.join('\n') });
     return base;
@@ -200,7 +200,7 @@ class Writer {
 
   /** The log as the stages see it. */
   private relayedLog(): EventLog {
-    const append = async (log: LogName, p: number, values: readonly string[]) => this.append(log, p, values);
+    const append: EventLog['append'] = async (log, p, values, _keys, changes) => this.append(log, p, values, changes);
     return new Proxy(this.log, {
       get: (log, name) => {
         if (name === 'append') return append;

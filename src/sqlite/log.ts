@@ -4,7 +4,7 @@
  */
 import type { StatementSync } from 'node:sqlite';
 import type { Millis } from '../coupon.ts';
-import { type LogEntry, type LogName, logNames } from '../entry.ts';
+import { type Change, type LogEntry, type LogName, logNames } from '../entry.ts';
 import { Alarm, messageOf, NotAccepted, OutcomeUnknown, Unavailable } from '../errors.ts';
 import type { Host } from '../host.ts';
 import type { Assignment, EventLog, ReadBatch } from '../ports.ts';
@@ -142,8 +142,14 @@ export class SqliteLog extends SqliteLogReader implements EventLog {
     database.watch({ committed: () => this.wake(), rolledBack: () => this.rolledBack() });
   }
 
-  async append(log: LogName, partition: number, values: readonly string[]): Promise<number> {
-    return this.appendNow(log, partition, values);
+  async append(
+    log: LogName,
+    partition: number,
+    values: readonly string[],
+    _keys?: readonly string[],
+    changes?: readonly Change[],
+  ): Promise<number> {
+    return this.appendNow(log, partition, values, changes);
   }
 
   /**
@@ -151,10 +157,10 @@ export class SqliteLog extends SqliteLogReader implements EventLog {
    * append that throws leaves it nothing but a rollback.
    * @throws NotAccepted: surely none is in the log. @throws OutcomeUnknown as Database.commit.
    */
-  appendNow(log: LogName, partition: number, values: readonly string[]): number {
+  appendNow(log: LogName, partition: number, values: readonly string[], changes?: readonly Change[]): number {
     try {
       const lane = this.lane(log, partition);
-      return this.database.write(() => insert(lane, values, this.host.now()));
+      return this.database.write(() => insert(lane, values, changes, this.host.now()));
     } catch (error) {
       if (error instanceof OutcomeUnknown || error instanceof Alarm) throw error;
       throw new NotAccepted(messageOf(error), { cause: error });
@@ -167,7 +173,7 @@ export class SqliteLog extends SqliteLogReader implements EventLog {
   }
 }
 
-function insert(lane: Lane, values: readonly string[], now: Millis): number {
+function insert(lane: Lane, values: readonly string[], changes: readonly Change[] | undefined, now: Millis): number {
   lane.tail ??= loadTail(lane);
   const { tail } = lane;
   const base = tail.from + tail.entries.length;
@@ -178,7 +184,8 @@ function insert(lane: Lane, values: readonly string[], now: Millis): number {
     // SQLite keeps UTF-8: the tail has to hold what a later reader will get.
     const text = value.isWellFormed() ? value : value.toWellFormed();
     lane.sql.insert.run(offset, at, text);
-    tail.entries.push({ offset, at, text });
+    const change = changes?.[offset - base];
+    tail.entries.push(change ? { offset, at, text, change } : { offset, at, text });
     offset++;
   }
   tail.lastAt = at;
