@@ -1,6 +1,6 @@
 /**
- * The HTTP side: bare node:http in front for the button and the streams, fastify behind it for everything else, and
- * one mechanism for both of errors, who is asking, rates and metrics.
+ * The HTTP side: presses of the button on the bare socket, bare node:http behind it for the other presses and for the
+ * streams, fastify behind that for everything else, and one mechanism for all of errors, who is asking, rates, metrics.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
