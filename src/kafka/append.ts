@@ -1,8 +1,8 @@
-import { Producer } from '@platformatic/kafka';
 import { NotAccepted } from '../errors.ts';
 import { clientOptions, guard, type Kafka, type Topic } from './client.ts';
 import { appendError, cut, noteTry } from './errors.ts';
 import { produceRequestMsMax, produceRetryMsMax, produceRetryMsMin } from './limits.ts';
+import { TimedProducer } from './produce.ts';
 import type { Watch } from './watch.ts';
 
 /**
@@ -10,7 +10,7 @@ import type { Watch } from './watch.ts';
  * a broker at a time, and an error of one send makes it forget the sequence numbers of all its partitions.
  */
 export class Appender {
-  #producer: Producer<string, string>;
+  #producer: TimedProducer;
   #end = 0;
   /** Whether every try of the send under way surely left nothing in the log. */
   #triesSure = true;
@@ -28,7 +28,7 @@ export class Appender {
     this.#partition = partition;
     this.#watch = watch;
     this.#producer = guard(
-      new Producer({
+      new TimedProducer({
         ...clientOptions(kafka),
         idempotent: true,
         requestTimeout: produceRequestMsMax,
