@@ -3,6 +3,7 @@ import { clientOptions, guard, type Kafka, type Topic } from './client.ts';
 import { appendError, cut, noteTry } from './errors.ts';
 import { produceRequestMsMax, produceRetryMsMax, produceRetryMsMin } from './limits.ts';
 import { TimedProducer } from './produce.ts';
+import type { Tail } from './tail.ts';
 import type { Watch } from './watch.ts';
 
 /**
@@ -21,12 +22,15 @@ export class Appender {
   readonly #topic: Topic;
   readonly #partition: number;
   readonly #watch: Watch;
+  /** Of who reads this partition here. */
+  readonly #tail: () => Tail | undefined;
 
-  constructor(kafka: Kafka, topic: Topic, partition: number, watch: Watch) {
+  constructor(kafka: Kafka, topic: Topic, partition: number, watch: Watch, tail: () => Tail | undefined) {
     this.#kafka = kafka;
     this.#topic = topic;
     this.#partition = partition;
     this.#watch = watch;
+    this.#tail = tail;
     this.#producer = guard(
       new TimedProducer({
         ...clientOptions(kafka),
@@ -36,6 +40,7 @@ export class Appender {
         retryDelay: (_client, _operation, attempt, _retries, error) => {
           const sure = noteTry(error);
           this.#triesSure &&= sure;
+          this.#tail()?.break();
           return Math.min(produceRetryMsMin * 2 ** (attempt - 1), produceRetryMsMax);
         },
         serializers: { key: bytesOf, value: bytesOf },
@@ -43,9 +48,11 @@ export class Appender {
     );
     this.#producer.on('client:metadata', metadata => {
       const id = metadata.topics.get(topic.name)?.id;
-      if (id !== undefined && id !== topic.id) this.#recreated = true;
+      if (id !== undefined && id !== topic.id) this.#recreate();
     });
     watch.follow(this.#producer);
+    for (const event of ['client:broker:disconnect', 'client:broker:failed'] as const)
+      this.#producer.on(event, () => this.#tail()?.break());
   }
 
   async append(values: readonly string[], keys: readonly string[] | undefined): Promise<number> {
@@ -53,10 +60,11 @@ export class Appender {
     if (this.#recreated) throw new NotAccepted(this.#cut().message);
     const base = await this.#send(values, keys);
     // The client looks the topic up by its name, so what is made anew under that name takes the entries too.
-    if (base < this.#end) this.#recreated = true;
+    if (base < this.#end) this.#recreate();
     if (this.#recreated) throw this.#cut();
     this.#end = base + values.length;
     this.#watch.succeeded();
+    if (this.#producer.appendedAt >= 0) this.#tail()?.add(base, this.#producer.appendedAt, values);
     return base;
   }
 
@@ -74,8 +82,14 @@ export class Appender {
       if (base?.partition !== partition) throw new Error('the acknowledgement names another partition');
       return Number(base.offset);
     } catch (error) {
+      this.#tail()?.break();
       throw appendError(error, this.#triesSure);
     }
+  }
+
+  #recreate(): void {
+    this.#recreated = true;
+    this.#tail()?.break();
   }
 
   #cut() {

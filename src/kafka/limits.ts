@@ -30,6 +30,14 @@ export const readerKeepMs = 5_000;
 /** An idle reader is closed after this long. */
 export const readerIdleMsMax = 30_000;
 
+/** Entries of one partition's end that are kept as they were appended: half a second of 16,000 a second. */
+export const tailEntriesMax = 8_192;
+/** At the end of a log that this process made grow a moment ago (ms), a read waits so long for that before it asks. */
+export const tailGrowsMs = 20;
+export const tailWaitMsMax = 10;
+/** Only when no other process was seen to append to it for this long. */
+export const tailAloneMs = 1_000;
+
 export const sessionMsMax = 6_000;
 export const heartbeatMs = 1_000;
 /** Heartbeats that all failed for this long: the membership is made anew. */

@@ -77,7 +77,13 @@ class Log implements KafkaLog {
     if (this.#closed) throw new NotAccepted('the log is closed');
     let appender = this.#appenders.get(key);
     if (!appender) {
-      appender = new Appender(this.#kafka, this.#topics[log], partition, this.#watch);
+      appender = new Appender(
+        this.#kafka,
+        this.#topics[log],
+        partition,
+        this.#watch,
+        () => this.#readers.get(key)?.tail,
+      );
       this.#appenders.set(key, appender);
     }
     return appender.append(values, keys);

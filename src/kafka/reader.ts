@@ -15,6 +15,8 @@ export class Reader {
   /** What the next read begins with. */
   at: number;
   usedAt = performance.now();
+  /** That of the tail when it last came to the end of the log by reading it. */
+  link: object | undefined;
   #entries: LogEntry[] = [];
   /** How many of `#entries` are given out. */
   #given = 0;
@@ -52,6 +54,16 @@ export class Reader {
   /** Whether it can be moved to another place at once. */
   get idle(): boolean {
     return this.#fetching === undefined;
+  }
+
+  /** Whether it has given out all that it read. */
+  get empty(): boolean {
+    return this.#next === this.at;
+  }
+
+  /** Whether there was nothing behind its place when it last read. */
+  get atEnd(): boolean {
+    return this.at === this.#end;
   }
 
   seek(at: number): void {
@@ -175,7 +187,7 @@ function entryOf({ value }: KafkaRecord, offset: number, at: number): LogEntry {
 }
 
 /** False when `ms` passed or the signal fired first; the work goes on and its failure is nobody's. */
-async function finished(
+export async function finished(
   work: Promise<void>,
   ms: number | undefined,
   signal: AbortSignal | undefined,

@@ -2,12 +2,14 @@ import { Alarm, Unavailable } from '../errors.ts';
 import type { ReadBatch } from '../ports.ts';
 import type { Kafka, Topic } from './client.ts';
 import { answered, cut, unavailable } from './errors.ts';
-import { readerIdleMsMax, readerKeepMs, readersMax } from './limits.ts';
-import { Reader } from './reader.ts';
+import { readerIdleMsMax, readerKeepMs, readersMax, tailWaitMsMax } from './limits.ts';
+import { finished, Reader } from './reader.ts';
+import { Tail } from './tail.ts';
 import type { Watch } from './watch.ts';
 
 /** Several stages read one partition at different places: each finds the reader that stands where it goes on. */
 export class Readers {
+  readonly tail = new Tail();
   #free = new Set<Reader>();
   #taken = new Set<Reader>();
 
@@ -26,8 +28,8 @@ export class Readers {
   async read(from: number, max: number, waitMs: number, signal: AbortSignal | undefined): Promise<ReadBatch> {
     const reader = this.#take(from);
     try {
-      const batch = await reader.read(max, waitMs, signal);
-      this.#watch.succeeded();
+      const batch =
+        (await this.#remembered(reader, max, waitMs, signal)) ?? (await this.#fetched(reader, max, waitMs, signal));
       this.#taken.delete(reader);
       this.#free.add(reader);
       reader.usedAt = performance.now();
@@ -51,9 +53,39 @@ export class Readers {
     await Promise.all(all.map(reader => reader.close().catch(() => {})));
   }
 
+  async #fetched(reader: Reader, max: number, waitMs: number, signal: AbortSignal | undefined): Promise<ReadBatch> {
+    const { link } = this.tail;
+    // What it fetched earlier says nothing of what may have happened since.
+    const asks = reader.empty && reader.idle;
+    const batch = await reader.read(max, waitMs, signal);
+    this.#watch.succeeded();
+    if (asks && reader.atEnd) reader.link = link;
+    return batch;
+  }
+
+  /** From the tail, for a reader that came there by reading the log. */
+  async #remembered(
+    reader: Reader,
+    max: number,
+    waitMs: number,
+    signal: AbortSignal | undefined,
+  ): Promise<ReadBatch | undefined> {
+    const { tail } = this;
+    if (reader.link !== tail.link || !reader.empty || !reader.idle) return undefined;
+    const growing = reader.at === tail.end ? tail.growing() : undefined;
+    if (growing) await finished(growing, Math.min(waitMs, tailWaitMsMax), signal);
+    const entries = reader.link === tail.link ? tail.from(reader.at, max) : undefined;
+    if (!entries) return undefined;
+    reader.seek(reader.at + entries.length);
+    return { entries, next: reader.at, end: tail.end };
+  }
+
   #take(from: number): Reader {
     const reader = this.#standingAt(from) ?? this.#longestUnused(readerKeepMs) ?? this.#another(from);
-    if (reader.at !== from) reader.seek(from);
+    if (reader.at !== from) {
+      reader.seek(from);
+      reader.link = undefined;
+    }
     this.#free.delete(reader);
     this.#taken.add(reader);
     return reader;
