@@ -31,7 +31,7 @@ export interface LogEntry {
   at: Millis;
   text: string;
   bytes?: Uint8Array;
-  /** What the text says, where that is known already: a reader that keeps entries in memory decodes them once. */
+  /** What the text says, once somebody has decoded it: an entry that is kept in memory is given to several stages. */
   change?: Change;
 }
 
@@ -180,7 +180,10 @@ export function decodeChange(e: LogEntry): Change | string {
   if (e.change) return e.change;
   const raw = parseVersioned(e, changeLog);
   if (typeof raw === 'string') return raw;
-  return changeFault(raw) ?? (raw as unknown as Change);
+  const fault = changeFault(raw);
+  if (fault !== undefined) return fault;
+  e.change = raw as unknown as Change;
+  return e.change;
 }
 
 const isPlace = (n: unknown): n is number => Number.isSafeInteger(n) && (n as number) >= 0;
