@@ -1,19 +1,20 @@
 /**
  * The front door: filter, append, answer with a place in the log. The filter only reads and refuses only who cannot
- * win; the answer comes only once the log has acknowledged. No timers gather batches: while one call is out the
- * others queue, and go together when it returns.
+ * win; the answer comes only once the log has acknowledged. While one call is out the others queue, and go together
+ * when it returns; only after a large batch the next is given a moment to grow.
  */
 import type { CouponId, CouponRow, Millis, RequestKey, UserId } from './coupon.ts';
 import { encodeRequest, requestLog } from './entry.ts';
 import { messageOf, NotAccepted } from './errors.ts';
-import type { Host } from './host.ts';
-import { randomKey } from './host.ts';
+import { type Host, randomKey } from './host.ts';
 import { Latch } from './latch.ts';
 import {
   acceptQueueMax,
   appendAnswerMsMax,
   appendBatchMax,
   filterBatchMax,
+  filterGatherBatchMin,
+  filterGatherMs,
   filterMsMax,
   filterPauseMs,
 } from './limits.ts';
@@ -252,8 +253,13 @@ export class FrontDoor {
         this.tools.say('debug', `filter off: ${messageOf(error)}`);
         for (const request of batch) this.send(request);
       }
+      if (this.mayGrow(batch.length)) await this.tools.host.delay(filterGatherMs);
     }
     this.filtering = false;
+  }
+
+  private mayGrow(last: number): boolean {
+    return !this.tools.log.appendsMax && last >= filterGatherBatchMin && this.unfiltered.length < last;
   }
 
   private async filterBatch(batch: Waiting[]): Promise<void> {

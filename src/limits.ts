@@ -21,6 +21,12 @@ export const acceptQueueMax = 20_000;
 export const appendBatchMax = 1_000;
 /** Requests in one read of the filter; the script that answers must stay below 5 ms. */
 export const filterBatchMax = 500;
+/**
+ * After a batch of at least so many, and when fewer are waiting, the filter waits this long for the next to grow: where
+ * appends go out one by one, the clients of a closed loop would else stay split into groups that wait for each other.
+ */
+export const filterGatherBatchMin = 16;
+export const filterGatherMs = 2;
 /** A batch that was handed to the log and is unanswered for this long is answered OUTCOME_UNKNOWN. */
 export const appendAnswerMsMax = 900;
 /** The filter is advice: a read that takes longer lets everyone pass. */
@@ -58,8 +64,8 @@ export const statsBatchMax = 2_000;
  * the next to grow, unless there is a backlog.
  */
 export const gatherBatchMin = 32;
-export const reserveGatherMs = 5;
-export const persistGatherMs = 10;
+export const reserveGatherMs = 10;
+export const persistGatherMs = 20;
 /** A poll with nothing to read returns after this long. */
 export const pollMsMax = 1_000;
 /** A stage with nothing to read looks after its state this often. */

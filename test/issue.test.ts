@@ -7,6 +7,8 @@ import {
   acceptQueueMax,
   appendAnswerMsMax,
   appendBatchMax,
+  filterGatherBatchMin,
+  filterGatherMs,
   filterMsMax,
   filterPauseMs,
   latchMsMax,
@@ -114,6 +116,17 @@ suite('accepting', () => {
     const keys = answers.map(a => (a.kind === 'accepted' ? a.task.key : ''));
     assert.equal(new Set(keys).size, 3);
     for (const key of keys) assert.match(key, /^[0-9a-f]{16}$/);
+  });
+  test('the next filter read is given a moment to grow after a large batch, not after a small one', async () => {
+    const pressMany = async (count: number): Promise<number[]> => {
+      await Promise.all(Array.from({ length: count }, (_, i) => press(`u${i}`)));
+      await settle();
+      return on.host.waits.splice(0);
+    };
+    assert.deepEqual(await pressMany(filterGatherBatchMin - 1), []);
+    assert.deepEqual(await pressMany(filterGatherBatchMin), [filterGatherMs]);
+    Object.assign(on.log, { appendsMax: 8 });
+    assert.deepEqual(await pressMany(filterGatherBatchMin), [], 'where several appends may be out');
   });
   test('says how many are in front at most, and nothing while that is not known', async () => {
     on.log.put(
