@@ -4,7 +4,7 @@
  */
 import type { RequestKey, UserId } from './coupon.ts';
 import type { Snapshot } from './ports.ts';
-import { currentTerms, type Holder } from './sale.ts';
+import { currentTerms, type Holder, holderPairs } from './sale.ts';
 
 /**
  * The snapshot in which slots that are lost are taken by nobody: those before the last one that is stored, and once
@@ -14,7 +14,7 @@ export async function withLostSlots(snapshot: Snapshot): Promise<Snapshot> {
   const held = new Map(snapshot.sales.map(sale => [sale.couponId, new Uint8Array(currentTerms(sale).stock + 1)]));
   for await (const { couponId, holders } of snapshot.holders) {
     const slots = held.get(couponId);
-    if (slots) for (const [, { slot }] of holders) slots[slot] = 1;
+    if (slots) for (const [, { slot }] of holderPairs(holders)) slots[slot] = 1;
   }
   const lost = snapshot.sales.map(({ couponId, changes }) => {
     const slots = held.get(couponId) as Uint8Array;

@@ -95,10 +95,10 @@ suite('AES-256-GCM', () => {
     }
   });
   test('knows what it sealed, of every length, and nothing else: not with any bit turned, not cut, not longer', () => {
-    const gcm = new GcmSealer(randomBytes(32), textMax);
-    const other = new GcmSealer(randomBytes(32), textMax);
+    const gcm = new GcmSealer(randomBytes(32), textMax, randomBytes);
+    const other = new GcmSealer(randomBytes(32), textMax, randomBytes);
     for (let length = 1; length <= 70; length++) {
-      const genuine = Buffer.from(gcm.seal(randomBytes(nonceBytes), 'x'.repeat(length)), 'base64url');
+      const genuine = Buffer.from(gcm.seal('x'.repeat(length)), 'base64url');
       assert.ok(gcm.isGenuine(genuine), String(length));
       assert.ok(!other.isGenuine(genuine));
       for (let bit = 0; bit < genuine.length * 8; bit++) {
