@@ -270,9 +270,10 @@ async function openPostgres({ config, say }: Omit<Opening, 'host'>, closers: Clo
 
 async function openKafka({ config, host, say }: Opening, closers: Closer[]): Promise<EventLog> {
   const { createKafkaLog } = await import('./kafka/log.ts');
-  const { namespace, partitions, replication, minInsync, kafkaBrokers: brokers } = config;
+  const { namespace, partitions, replication, minInsync, groupSessionMs: sessionMs, kafkaBrokers: brokers } = config;
   const topicPrefix = namespace ? `${namespace}.` : '';
-  const log = await createKafkaLog({ brokers, topicPrefix, partitions, replication, minInsync, host, log: say });
+  const topics = { topicPrefix, partitions, replication, minInsync };
+  const log = await createKafkaLog({ ...topics, brokers, sessionMs, host, log: say });
   closers.push(log);
   return log;
 }

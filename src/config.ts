@@ -41,6 +41,7 @@ export interface Config {
   tickMs: number;
   replication: number;
   minInsync: number;
+  groupSessionMs: number;
   /** Requests a second of one user, of one address; 0 for no limit. */
   ratePerUser: number;
   ratePerAddress: number;
@@ -95,6 +96,7 @@ export const settings = {
   tickMs: setting('tick-ms', '1000', 'how often each scheduler takes them, ms (scheduler)'),
   replication: setting('replication', '1', 'replicas of each partition when topics are created'),
   minInsync: setting('min-insync', '1', 'replicas that must have an entry before it is acknowledged'),
+  groupSessionMs: setting('group-session-ms', '6000', 'a silent process loses its partitions after this long, ms'),
   ratePerUser: setting('rate-per-user', '0', 'requests a second of one user, 0 for no limit'),
   ratePerAddress: setting('rate-per-address', '0', 'requests a second of one address, 0 for no limit'),
   faultsPerAddress: setting(
@@ -137,6 +139,7 @@ export function loadConfig({ flags = {}, env = {} }: { flags?: Text; env?: Text 
     tickMs: wholeNumber('tickMs', tickOf('tickMs', given, profile), 1, 60_000),
     replication: wholeNumber('replication', text('replication'), 1, 10),
     minInsync: wholeNumber('minInsync', text('minInsync'), 1, 10),
+    groupSessionMs: wholeNumber('groupSessionMs', text('groupSessionMs'), 500, 300_000),
     ratePerUser: wholeNumber('ratePerUser', text('ratePerUser'), 0, 1_000_000),
     ratePerAddress: wholeNumber('ratePerAddress', text('ratePerAddress'), 0, 1_000_000),
     faultsPerAddress: wholeNumber('faultsPerAddress', text('faultsPerAddress'), 0, 1_000_000),

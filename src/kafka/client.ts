@@ -18,6 +18,8 @@ export interface Kafka {
   host: Host;
   log: (level: Level, message: string) => void;
   counts: Counts;
+  /** A member of which nothing was heard for so long is out of its group. */
+  sessionMs: number;
 }
 
 export interface Topic {

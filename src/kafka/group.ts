@@ -1,14 +1,17 @@
-import { Consumer, type GroupAssignment } from '@platformatic/kafka';
+import { Consumer, type ConsumerOptions, type GroupAssignment } from '@platformatic/kafka';
+import { Unavailable } from '../errors.ts';
+import { within } from '../retry.ts';
 import { atMost, clientOptions, guard, type Kafka, type Topic } from './client.ts';
 import { whyOf } from './errors.ts';
 import {
   groupRequestMsMax,
   heartbeatMs,
   heartbeatStallMsMax,
+  joinMsMax,
   joinRetryMs,
   lastCommitMsMax,
   leaveMsMax,
-  sessionMsMax,
+  rebalanceMsMin,
 } from './limits.ts';
 import { assigner } from './share.ts';
 
@@ -16,6 +19,9 @@ export interface On {
   assigned(partition: number): void;
   revoked(partition: number): void;
 }
+
+/** Makes the client of one member. */
+export type OpenMember = (options: ConsumerOptions<Buffer, Buffer, Buffer, Buffer>) => Consumer;
 
 /**
  * One membership in a consumer group. It only says who reads which partition. What is held is kept while brokers are
@@ -34,12 +40,14 @@ export class Membership {
   readonly #group: string;
   readonly #topic: Topic;
   readonly #on: On;
+  readonly #open: OpenMember;
 
-  constructor(kafka: Kafka, group: string, topic: Topic, on: On) {
+  constructor(kafka: Kafka, group: string, topic: Topic, on: On, open: OpenMember = options => new Consumer(options)) {
     this.#kafka = kafka;
     this.#group = kafka.prefix + group;
     this.#topic = topic;
     this.#on = on;
+    this.#open = open;
     this.#consumer = this.#connect();
     void this.#join();
   }
@@ -61,13 +69,14 @@ export class Membership {
   }
 
   #connect(): Consumer {
-    const consumer = new Consumer({
+    const { sessionMs } = this.#kafka;
+    const consumer = this.#open({
       ...clientOptions(this.#kafka),
       groupId: this.#group,
       autocommit: false,
-      sessionTimeout: sessionMsMax,
-      rebalanceTimeout: sessionMsMax,
-      heartbeatInterval: heartbeatMs,
+      sessionTimeout: sessionMs,
+      rebalanceTimeout: Math.max(sessionMs, rebalanceMsMin),
+      heartbeatInterval: Math.min(heartbeatMs, Math.floor(sessionMs / 3)),
       heartbeatStallTimeout: heartbeatStallMsMax,
       protocols: [{ name: 'cooperative-sticky', version: 3 }],
       partitionAssigner: assigner,
@@ -94,7 +103,7 @@ export class Membership {
 
   #replace(consumer: Consumer): void {
     if (consumer !== this.#consumer || this.#closing.signal.aborted) return;
-    this.#kafka.log('warn', `group ${this.#group}: no heartbeat succeeded for a while, joining anew`);
+    this.#kafka.log('warn', `group ${this.#group}: nothing was heard of it for a while, joining anew`);
     this.#consumer = this.#connect();
     void leave(consumer);
     void this.#join();
@@ -108,10 +117,12 @@ export class Membership {
     while (!signal.aborted) {
       const consumer = this.#consumer;
       try {
-        await consumer.joinGroup({});
+        await within(consumer.joinGroup({}), this.#kafka.sessionMs + joinMsMax, 'the group');
         if (consumer === this.#consumer) break;
       } catch (error) {
         this.#kafka.log('debug', `group ${this.#group}: join failed: ${whyOf(error)}`);
+        // Of a connection that breaks under a request the client at times never tells, and would wait for ever.
+        if (error instanceof Unavailable) this.#replace(consumer);
         await this.#kafka.host.delay(joinRetryMs, signal);
       }
     }

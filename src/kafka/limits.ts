@@ -5,6 +5,8 @@ export const startMsMax = 30_000;
 export const startRetryMsMin = 200;
 export const startRetryMsMax = 2_000;
 export const adminRequestMsMax = 5_000;
+/** All of one asking for the end of a log. */
+export const endMsMax = 12_000;
 export const connectMsMax = 2_000;
 
 /** A produce request without an answer is sent again after this long. */
@@ -38,11 +40,15 @@ export const tailWaitMsMax = 10;
 /** Only when no other process was seen to append to it for this long. */
 export const tailAloneMs = 1_000;
 
-export const sessionMsMax = 6_000;
+/** Heartbeats come at most so far apart, and three of them into a session. */
 export const heartbeatMs = 1_000;
 /** Heartbeats that all failed for this long: the membership is made anew. */
 export const heartbeatStallMsMax = 15_000;
+/** Members have this long to come back when their group shares anew. */
+export const rebalanceMsMin = 6_000;
 export const joinRetryMs = 500;
+/** A join that took longer than this beyond a session is given up, and the membership is made anew. */
+export const joinMsMax = 15_000;
 export const groupRequestMsMax = 5_000;
 
 /** The broker is asked whether it is there when nothing was heard of it for this long. */

@@ -3,11 +3,12 @@ import type { LogName } from '../entry.ts';
 import { NotAccepted } from '../errors.ts';
 import type { Host } from '../host.ts';
 import type { Assignment, EventLog, ReadBatch } from '../ports.ts';
+import { within } from '../retry.ts';
 import { Appender } from './append.ts';
 import { atMost, type Counts, clientOptions, guard, type Kafka, type Level, type Topics } from './client.ts';
 import { unavailable } from './errors.ts';
 import { Membership, type On } from './group.ts';
-import { adminRequestMsMax, closeMsMax, readerIdleMsMax } from './limits.ts';
+import { adminRequestMsMax, closeMsMax, endMsMax, readerIdleMsMax } from './limits.ts';
 import { Readers } from './readers.ts';
 import { openTopics } from './topics.ts';
 import { Watch } from './watch.ts';
@@ -20,6 +21,8 @@ export interface KafkaOptions {
   partitions: number;
   replication: number;
   minInsync: number;
+  /** A process that died leaves its partitions to others after this long. */
+  sessionMs?: number;
   host: Host;
   log: (level: Level, message: string) => void;
 }
@@ -38,6 +41,7 @@ export async function createKafkaLog(options: KafkaOptions): Promise<KafkaLog> {
     host: options.host,
     log: options.log,
     counts: { produce: 0, fetch: 0 },
+    sessionMs: options.sessionMs ?? sessionMsUsual,
   };
   const { topics, identity } = await openTopics(kafka, options);
   return new Log(kafka, topics, identity, options.partitions, options.minInsync);
@@ -113,10 +117,11 @@ class Log implements KafkaLog {
     this.#place(log, partition);
     const { name } = this.#topics[log];
     try {
-      const [topic] = await this.#admin.listOffsets({
+      const asking = this.#admin.listOffsets({
         topics: [{ name, partitions: [{ partitionIndex: partition, timestamp: latest }] }],
         isolationLevel: 0,
       });
+      const [topic] = await within(asking, endMsMax, 'the log', this.#kafka.host);
       const found = topic?.partitions[0];
       if (found?.partitionIndex !== partition) throw new Error(`no end of ${name} partition ${partition}`);
       this.#watch.succeeded();
@@ -177,4 +182,5 @@ class Log implements KafkaLog {
 }
 
 const latest = -1n;
+const sessionMsUsual = 6_000;
 const bookOf = (group: string, log: LogName): string => `${group}:${log}`;
