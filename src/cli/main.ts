@@ -1,6 +1,8 @@
 /**
  * Picks the command. What a command needs is loaded when it is picked: `dibs coupon list` loads no server.
  */
+import { enableCompileCache } from 'node:module';
+import { join } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { CommandError, exitCodes, sentenceOf } from './connect.ts';
 import type { Flags } from './serve.ts';
@@ -11,7 +13,11 @@ const afterHelp = `
 Exit codes: 0 all is as asked; 1 it is not (not issued, not verified, refused, nothing answers); 2 wrong usage or
 setting; 130 stopped by Ctrl-C. With NO_COLOR, or where there is no terminal, nothing is coloured.`;
 
+/** What is loaded from here on is compiled once; where this folder cannot be written, each time. */
+const compiledIn = join(import.meta.dirname, '../../.cache/compiled');
+
 export async function run(argv: readonly string[]): Promise<void> {
+  enableCompileCache(compiledIn);
   // A reader that leaves (| head) is no error.
   process.stdout.on('error', error => {
     if ((error as NodeJS.ErrnoException).code === 'EPIPE') process.exit();

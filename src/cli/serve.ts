@@ -1,4 +1,5 @@
 /** `dibs serve` and `dibs config`: the settings by flag, environment, default; then the app until Ctrl-C. */
+import { flushCompileCache } from 'node:module';
 import { createClient } from '../client/index.ts';
 import { describeConfig, loadConfig } from '../config.ts';
 import { exitCodes } from './connect.ts';
@@ -11,6 +12,8 @@ export async function serve(flags: Flags, { sample }: { sample: boolean }): Prom
   const config = loadConfig({ flags, env: process.env });
   const { start } = await import('../app.ts');
   const app = await start(config);
+  // A process that is killed would not leave it.
+  flushCompileCache();
   const stopped = Promise.withResolvers<void>();
   const onSignal = () => {
     // A second Ctrl-C meets Node's own handler and ends the process at once.

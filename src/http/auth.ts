@@ -3,7 +3,7 @@
  * configuration. A token that was verified is remembered for a while, so that its holder's next call is synchronous.
  */
 import { hash } from 'node:crypto';
-import { createRemoteJWKSet, errors, type JWTPayload, type JWTVerifyOptions, jwtVerify } from 'jose';
+import type { JWTPayload, JWTVerifyOptions } from 'jose';
 import { isUserId, type UserId } from '../coupon.ts';
 import type { Host } from '../host.ts';
 import type { Asked } from './asked.ts';
@@ -66,6 +66,9 @@ function adminOf(claims: Claims | Problem): Problem | undefined {
 
 type Verify = (token: string) => Promise<JWTPayload>;
 
+/** Loaded where tokens are asked for. */
+const loaded = () => import('jose');
+
 function verifier({ secret, jwksUrl, issuer, audience }: Extract<AuthSettings, { kind: 'jwt' }>): Verify {
   const options: JWTVerifyOptions = {
     clockTolerance: tokenSkewS,
@@ -73,12 +76,16 @@ function verifier({ secret, jwksUrl, issuer, audience }: Extract<AuthSettings, {
     ...(audience === undefined ? {} : { audience }),
   };
   if (jwksUrl !== undefined) {
-    const keys = createRemoteJWKSet(new URL(jwksUrl), { timeoutDuration: jwksMsMax, cooldownDuration: jwksMsMin });
-    return async token => (await jwtVerify(token, keys, { ...options, algorithms: asymmetric })).payload;
+    const known = loaded().then(({ createRemoteJWKSet, jwtVerify }) => {
+      const keys = createRemoteJWKSet(new URL(jwksUrl), { timeoutDuration: jwksMsMax, cooldownDuration: jwksMsMin });
+      return (token: string) => jwtVerify(token, keys, { ...options, algorithms: asymmetric });
+    });
+    return async token => (await (await known)(token)).payload;
   }
   if (secret === undefined || secret === '') throw new Error('jwt needs a secret or the URL of a key set');
   const key = new TextEncoder().encode(secret);
-  return async token => (await jwtVerify(token, key, { ...options, algorithms: ['HS256'] })).payload;
+  const known = loaded();
+  return async token => (await (await known).jwtVerify(token, key, { ...options, algorithms: ['HS256'] })).payload;
 }
 
 /** With a key set only these: its keys are public, so a symmetric algorithm would let anyone sign. */
@@ -125,7 +132,7 @@ class Tokens {
     try {
       payload = await this.verify(token);
     } catch (error) {
-      return faultOf(error);
+      return faultOf(error, (await loaded()).errors);
     }
     const { sub, exp, role } = payload;
     const claims: Claims = { userId: isUserId(sub) ? sub : undefined, admin: role === 'admin' };
@@ -137,7 +144,7 @@ class Tokens {
 }
 
 /** What is told of a bad token: enough to mend it, nothing of what it holds. */
-function faultOf(error: unknown): Problem {
+function faultOf(error: unknown, errors: Awaited<ReturnType<typeof loaded>>['errors']): Problem {
   if (error instanceof errors.JWTExpired) return problem('UNAUTHENTICATED', 'the token has expired');
   if (error instanceof errors.JWTClaimValidationFailed) {
     return problem('UNAUTHENTICATED', `the token's ${error.claim} is not accepted here`);

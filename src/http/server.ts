@@ -23,7 +23,6 @@ import { type AuthSettings, createAuth } from './auth.ts';
 import { Faults, guardConnections, Pipelines, refuseUnreadable, tooManyPipelined } from './connection.ts';
 import { createCors } from './cors.ts';
 import { couponRoutes } from './coupons.ts';
-import { declareFront, openApi } from './docs.ts';
 import { healthRoutes } from './health.ts';
 import { IssueRoute } from './issue.ts';
 import {
@@ -163,10 +162,13 @@ export async function createHttp(tools: HttpTools): Promise<Http> {
     },
   });
   const routes = new Routes(app);
-  await openApi(app, settings.version ?? '0', settings.auth);
+  // Only who has the API pays for the pages about it.
+  const docs = settings.api === false ? undefined : await import('./docs.ts');
+  await docs?.openApi(app, settings.version ?? '0', settings.auth);
   addHooks(app, front.cors.headers, say, routes);
   if (settings.auth.kind === 'none') ownOriginOnly(app, settings);
   addRoutes(app, tools, front);
+  docs?.declareFront(app, front);
   if (settings.api !== false) await pageRoute(app);
   await app.ready();
   tools.metrics.watch({
@@ -326,7 +328,6 @@ function addRoutes(app: FastifyInstance, tools: HttpTools, front: Front): void {
   healthRoutes(app, shared);
   lagRoute(app, shared);
   if (tools.settings.api === false) return;
-  declareFront(app, front);
   taskRoutes(app, shared);
   meRoutes(app, shared);
   couponRoutes(app, shared);
