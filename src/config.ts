@@ -101,7 +101,7 @@ export const settings = {
   ratePerAddress: setting('rate-per-address', '0', 'requests a second of one address, 0 for no limit'),
   faultsPerAddress: setting(
     'faults-per-address',
-    '20',
+    '0',
     'requests a second that are no HTTP, of one address; no connection beyond, 0 for no limit',
   ),
   logLevel: setting('log-level', 'info', 'debug, info, warn, error or silent'),

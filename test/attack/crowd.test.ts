@@ -65,6 +65,9 @@ test('verify is asked by several at once and done one after the other, also afte
   });
   const answers = await Promise.all(Array.from({ length: 10 }, () => call(app.url, 'GET /admin/verify')));
   assert.equal(runningMax, 1);
-  assert.deepEqual(answers.map(({ status }) => status).sort((a, b) => a - b), [...Array<number>(9).fill(200), 503]);
+  assert.deepEqual(
+    answers.map(({ status }) => status).sort((a, b) => a - b),
+    [...Array<number>(9).fill(200), 503],
+  );
   await app.stop();
 });
