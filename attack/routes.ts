@@ -71,4 +71,4 @@ export const routes: Record<string, Route> = {
 };
 
 /** What a process without the api role has besides the pages of the documentation. */
-export const withoutApi = ['GET /healthz', 'GET /readyz', 'GET /metrics', 'GET /openapi.json', 'GET /admin/lag'];
+export const withoutApi = ['GET /healthz', 'GET /readyz', 'GET /metrics', 'GET /admin/lag'];

@@ -4,8 +4,9 @@ import { type ServerName, type ServiceHandle, type Services, startServices } fro
 import { openForReading } from '../src/app.ts';
 import type { Dump, DumpLine } from '../src/checker/dump.ts';
 import { dumpLines } from '../src/cli/dump.ts';
+import type { Client } from '../src/client/index.ts';
 import { loadConfig } from '../src/config.ts';
-import { Cluster, type NodeOptions, serversFor, type TestNode } from '../test/support/cluster.ts';
+import { Cluster, type Flags, type NodeOptions, serversFor, type TestNode } from '../test/support/cluster.ts';
 import { eventually } from '../test/support/sale.ts';
 import { TcpProxy } from './proxy.ts';
 
@@ -63,7 +64,21 @@ async function groundOf(own: Own, apis: readonly number[], shared: Services | un
   return { own: true, proxies, services: await serversFor(own) };
 }
 
-export class Arena {
+/** Where a round can be held. */
+export interface Ring {
+  /** Where the crowd presses. */
+  readonly urls: readonly string[];
+  /** Everything runs, nothing is frozen, and no process is other than it should be. */
+  heal(): Promise<void>;
+  /** All that is in the log is decided and stored, and verify finds nothing. */
+  drained(): Promise<void>;
+  dump(): Promise<Dump>;
+  /** Alarms that a process gives. */
+  alarms(): Promise<string[]>;
+  close(): Promise<void>;
+}
+
+export class Arena implements Ring {
   readonly cluster: Cluster;
   readonly services: Services;
   private readonly nodes = new Map<Slot, TestNode>();
@@ -71,18 +86,18 @@ export class Arena {
   private readonly options = new Map<Slot, NodeOptions>();
   private readonly ground: Ground;
 
-  private constructor(ground: Ground, apis: readonly number[]) {
+  private constructor(ground: Ground, apis: readonly number[], flags: Flags) {
     this.services = ground.services;
     this.ground = ground;
     const safe = { replication: '3', minInsync: '2' };
-    this.cluster = new Cluster(ground.services, { partitions: '2', ...(this.brokers.length === 3 && safe) });
+    this.cluster = new Cluster(ground.services, { partitions: '2', ...(this.brokers.length === 3 && safe), ...flags });
     apiSlots.forEach((slot, i) => void this.ports.set(slot, apis[i] as number));
   }
 
   /** `shared`: servers that others use too, which a fault must not break. */
-  static async open(own: Own, shared?: Services): Promise<Arena> {
+  static async open(own: Own, shared?: Services, flags: Flags = {}): Promise<Arena> {
     const apis = [await freePort(), await freePort()];
-    const arena = new Arena(await groundOf(own, apis, shared), apis);
+    const arena = new Arena(await groundOf(own, apis, shared), apis, flags);
     try {
       // The first makes topics and tables.
       await arena.start('api1');
@@ -107,7 +122,6 @@ export class Arena {
     return this.services.brokers ?? [];
   }
 
-  /** Where the crowd presses. */
   get urls(): string[] {
     const ports = this.ground.proxies.get('crowd')?.map(({ port }) => port);
     return (ports ?? apiSlots.map(slot => this.ports.get(slot))).map(port => `http://127.0.0.1:${port}`);
@@ -131,7 +145,6 @@ export class Arena {
     return this.start(slot, options);
   }
 
-  /** Everything runs, nothing is frozen, and no process is other than it should be. */
   async heal(): Promise<void> {
     for (const pair of pairs) for (const proxy of this.proxies(pair)) proxy.set('pass');
     const { redis, postgres } = this.services;
@@ -147,36 +160,16 @@ export class Arena {
     }
   }
 
-  /** All that is in the log is decided and stored, and verify finds nothing. */
-  async drained(): Promise<void> {
-    const { client } = this.node('api1');
-    await eventually(
-      'all is decided and stored, and verify finds nothing',
-      () => client.verify(),
-      report => report.ok && report.behind === 0 && report.unanswered === 0,
-      30_000,
-    );
+  drained(): Promise<void> {
+    return drained(this.node('api1').client);
   }
 
-  async dump(): Promise<Dump> {
-    const ports = await openForReading(loadConfig({ flags: { ...this.cluster.flags, logLevel: 'silent' } }));
-    try {
-      const dump: Dump = { entries: [], rows: [], letters: [] };
-      for await (const line of dumpLines(ports)) keep(line, dump);
-      return dump;
-    } finally {
-      await ports.close();
-    }
+  dump(): Promise<Dump> {
+    return dumpOf(this.cluster.flags);
   }
 
-  /** Alarms that a process gives, by slot. */
   async alarms(): Promise<string[]> {
-    const asked = slotNames.map(async slot => {
-      const answer = await fetch(`${this.node(slot).url}/readyz`).catch(() => undefined);
-      const why = answer && !answer.ok ? String(((await answer.json()) as { detail?: unknown }).detail) : '';
-      return / stopped: |ALARM/.test(why) ? [`${slot}: ${why}`] : [];
-    });
-    return (await Promise.all(asked)).flat();
+    return (await Promise.all(slotNames.map(slot => alarmOf(slot, this.node(slot).url)))).flat();
   }
 
   async close(): Promise<void> {
@@ -184,6 +177,32 @@ export class Arena {
     if (this.ground.own) await this.services.stop();
     await Promise.all(pairs.flatMap(pair => this.proxies(pair).map(proxy => proxy.close())));
   }
+}
+
+export async function drained(client: Client): Promise<void> {
+  await eventually(
+    'all is decided and stored, and verify finds nothing',
+    () => client.verify(),
+    report => report.ok && report.behind === 0 && report.unanswered === 0,
+    30_000,
+  );
+}
+
+export async function dumpOf(flags: Flags): Promise<Dump> {
+  const ports = await openForReading(loadConfig({ flags: { ...flags, logLevel: 'silent' } }));
+  try {
+    const dump: Dump = { entries: [], rows: [], letters: [] };
+    for await (const line of dumpLines(ports)) keep(line, dump);
+    return dump;
+  } finally {
+    await ports.close();
+  }
+}
+
+export async function alarmOf(name: string, url: string): Promise<string[]> {
+  const answer = await fetch(`${url}/readyz`).catch(() => undefined);
+  const why = answer && !answer.ok ? String(((await answer.json()) as { detail?: unknown }).detail) : '';
+  return / stopped: |ALARM/.test(why) ? [`${name}: ${why}`] : [];
 }
 
 function keep(line: DumpLine, dump: Dump): void {

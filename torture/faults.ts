@@ -3,97 +3,22 @@ import { copyFile, readdir, stat, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
 import type { ServerName, ServiceHandle } from '../scripts/services.ts';
-import { type KillPoint, killPoints } from '../test/support/kill-points.ts';
 import { eventually } from '../test/support/sale.ts';
-import { type Arena, frozenMs, type Own, type Pair, pairs, type Slot } from './arena.ts';
+import { frozenMs, type Pair, pairs, type Slot } from './arena.ts';
 import { type PartitionState, partitionState } from './brokers.ts';
-import type { Crowd } from './crowd.ts';
 import { canMount, onSmallDisk } from './disk.ts';
+import { allPoints, killed } from './kill.ts';
 import { type Mode, modes } from './proxy.ts';
-
-export interface Context {
-  arena: Arena;
-  crowd: Crowd;
-  /** 0 <= x < 1, seeded. */
-  random(): number;
-  /** Counts what was done, for the report. */
-  did(what: string): void;
-}
-
-export interface Fault {
-  /** What it breaks. */
-  own: Own;
-  run(context: Context): Promise<void>;
-  /** Units of its coupon; some half of the crowd's when absent. */
-  stock?: number;
-  /** The window of its coupon, ms from now. */
-  window?: { opensInMs: number; closesInMs: number };
-  /** No going on: after it the service must say so, and the round ends there. Whether requests were `lost`. */
-  alarms?: 'lost' | 'kept';
-  /** A ledger that goes back to before a restock is a known limit of the filter (docs/architecture.md). */
-  noRestock?: true;
-}
+import { type Context, extent, type Fault } from './round.ts';
 
 const wait = (ms: number): Promise<void> => new Promise(resolve => setTimeout(resolve, ms));
 const preload = join(import.meta.dirname, '../test/support/shifted-clock.ts');
 const tenMinutesMs = 10 * 60_000;
-/** Settings of the command line: how long a server is away, and how often each role dies in a round. */
-export const extent = { awayMs: 8_000, deaths: 1 };
 /** A session of 3 s, an election, and catching up, on a busy machine. */
 const leaderMsMax = 60_000;
-/** A point that is not reached by then strikes nobody. */
-const strikeMsMax = 80_000;
-
-/** Deaths of an API process for each that is asked for, while members of groups are still dying. */
-const apiDeathsMax = 3;
-
 /** Times that a proxy spoils something in a round, and for how long each. */
 const spoils = 4;
 const spoiltMs = 1_500;
-
-/** How often each role was struck: points have their turn, beginning anywhere. */
-const struck = new Map<string, number>();
-
-/** One process of each role dies at a point of its own, and another takes its place; all at once. */
-const killed = (points: Partial<Record<Slot, readonly KillPoint[]>>): Fault => ({
-  own: [],
-  // Most points are passed only by winners.
-  stock: 100_000,
-  async run({ arena, crowd, random, did }) {
-    using _ = crowd.pressing(50);
-    const roles = Object.entries(points).map(([name, choice]) => ({ name, choice, isApi: name.startsWith('api') }));
-    let membersLeft = roles.filter(({ isApi }) => !isApi).length;
-    // A member of a group is back after its dead self's session, an API process at once; so that one dies more often.
-    const mayDie = (i: number, isApi: boolean) =>
-      i < extent.deaths || (isApi && membersLeft > 0 && i < apiDeathsMax * extent.deaths);
-    const dying = roles.map(async ({ name, choice, isApi }) => {
-      const slot = name as Slot;
-      for (let i = 0; mayDie(i, isApi); i++) {
-        const turn = struck.get(name) ?? Math.floor(random() * choice.length);
-        struck.set(name, turn + 1);
-        const point = choice[turn % choice.length] as KillPoint;
-        const victim = arena.node(slot);
-        await victim.arm(point);
-        const how = await victim.end(strikeMsMax).catch((cause: unknown) => {
-          throw new Error(`${slot} did not pass ${point} within ${strikeMsMax} ms`, { cause });
-        });
-        if (how !== 'SIGKILL') throw new Error(`${slot} ended with ${how} at ${point}`);
-        did(point);
-        await arena.start(slot);
-      }
-      if (!isApi) membersLeft--;
-    });
-    await Promise.all(dying);
-  },
-});
-
-const pointsOf = (role: string): KillPoint[] => killPoints.filter(point => point.startsWith(`${role}:`));
-const allPoints = {
-  api2: pointsOf('api'),
-  reserve: pointsOf('reserve'),
-  persist: pointsOf('persist'),
-  stats: pointsOf('stats'),
-};
 
 /** Frozen for longer than the group's session, so that another owner takes over; then it wakes up. */
 const frozen = (slot: Slot): Fault => ({

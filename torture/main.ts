@@ -7,22 +7,29 @@
  *   --away-s <n>     how long a server is away (8)                         server (1)
  *   --deaths <n>     of each role in a round of kill (3)
  *   --minutes <n>    no new round is begun after this (20)
+ *
+ *   --kills <n>      only processes are killed, as long as it takes: in so many --lanes of clusters (3) and
+ *                    --embedded-lanes (2) of single processes; then a table, and .torture/kills-<seed>.json
  */
 import { parseArgs } from 'node:util';
 import { type Services, startServices } from '../scripts/services.ts';
 import { Arena } from './arena.ts';
-import { extent, faults } from './faults.ts';
-import { runRound } from './round.ts';
+import { campaign } from './campaign.ts';
+import { faults } from './faults.ts';
+import { randomOf } from './random.ts';
+import { extent, runRound } from './round.ts';
 
 const { values } = parseArgs({
   options: {
     faults: { type: 'string' },
     rounds: { type: 'string', default: '1' },
     seed: { type: 'string', default: '1' },
-    lanes: { type: 'string', default: '1' },
-    minutes: { type: 'string', default: '20' },
+    lanes: { type: 'string' },
+    'embedded-lanes': { type: 'string', default: '2' },
+    kills: { type: 'string' },
+    minutes: { type: 'string' },
     'away-s': { type: 'string', default: '8' },
-    deaths: { type: 'string', default: '3' },
+    deaths: { type: 'string' },
     list: { type: 'boolean', default: false },
   },
 });
@@ -30,7 +37,8 @@ const { values } = parseArgs({
 const print = (line: string): void => console.log(line);
 /** What single points are for: `kill` strikes all of them, chosen by the seed. */
 const usual = Object.keys(faults).filter(name => !name.includes(':'));
-const until = performance.now() + Number(values.minutes) * 60_000;
+const minutes = Number(values.minutes ?? 20);
+const until = performance.now() + minutes * 60_000;
 const done = new Map<string, number>();
 let [rounds, failures, calls, entries] = [0, 0, 0, 0];
 
@@ -78,25 +86,24 @@ async function oneRound(arena: Arena, { fault, round }: Planned, tag: string): P
   }
 }
 
-/** mulberry32 of a text. */
-function randomOf(text: string): () => number {
-  let state = 0;
-  for (const letter of text) state = (Math.imul(state, 31) + letter.charCodeAt(0)) | 0;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4_294_967_296;
-  };
-}
-
 async function main(): Promise<number> {
   if (values.list) {
     print(Object.keys(faults).join('\n'));
     return 0;
   }
   extent.awayMs = Number(values['away-s']) * 1_000;
-  extent.deaths = Number(values.deaths);
+  extent.deaths = Number(values.deaths ?? (values.kills === undefined ? 3 : 10));
+  if (values.kills !== undefined) {
+    const ended = await campaign({
+      kills: Number(values.kills),
+      lanes: Number(values.lanes ?? 3),
+      embeddedLanes: Number(values['embedded-lanes']),
+      seed: values.seed,
+      minutes: Number(values.minutes ?? 24 * 60),
+      print,
+    });
+    return ended ? 0 : 1;
+  }
   const chosen = values.faults?.split(',') ?? usual;
   const unknown = chosen.filter(name => !faults[name]);
   if (unknown.length > 0) throw new Error(`no such fault: ${unknown.join(', ')}; --list shows them`);
@@ -107,14 +114,14 @@ async function main(): Promise<number> {
   const breaking = planned.filter(({ fault }) => faults[fault]?.own.length !== 0);
   if (shareable.length > 0) {
     await using services = await startServices();
-    const lanes = Array.from({ length: Number(values.lanes) }, (_, i) => lane(shareable, services, `${i}-`));
+    const lanes = Array.from({ length: Number(values.lanes ?? 1) }, (_, i) => lane(shareable, services, `${i}-`));
     await Promise.all(lanes);
   }
   await lane(breaking, undefined, '');
   print(`\n${rounds} rounds, ${failures} with violations; ${calls} calls, up to ${entries} entries in one log`);
   for (const [what, n] of [...done].sort(([a], [b]) => (a < b ? -1 : 1))) print(`  ${String(n).padStart(5)}  ${what}`);
   const left = shareable.length + breaking.length;
-  if (left > 0) print(`${left} rounds were not begun: --minutes ${values.minutes} are over`);
+  if (left > 0) print(`${left} rounds were not begun: --minutes ${minutes} are over`);
   return failures > 0 ? 1 : 0;
 }
 

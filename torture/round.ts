@@ -5,27 +5,60 @@ import { check } from '../src/checker/check.ts';
 import type { Dump } from '../src/checker/dump.ts';
 import type { CheckReport, FindingKind } from '../src/checker/findings.ts';
 import type { HistoryLine } from '../src/checker/history.ts';
-import type { Arena } from './arena.ts';
+import type { Arena, Own, Ring } from './arena.ts';
 import { Crowd } from './crowd.ts';
-import type { Context, Fault } from './faults.ts';
 
-export interface Round {
+export interface Context<A extends Ring = Arena> {
+  arena: A;
+  crowd: Crowd;
+  /** 0 <= x < 1, seeded. */
+  random(): number;
+  /** Counts what was done, for the report. */
+  did(what: string): void;
+}
+
+export interface Fault<A extends Ring = Arena> {
+  /** What it breaks. */
+  own: Own;
+  run(context: Context<A>): Promise<void>;
+  /** Units of its coupon; some half of the crowd's when absent. */
+  stock?: number;
+  /** The window of its coupon, ms from now. */
+  window?: { opensInMs: number; closesInMs: number };
+  /** No going on: after it the service must say so, and the round ends there. Whether requests were `lost`. */
+  alarms?: 'lost' | 'kept';
+  /** A ledger that goes back to before a restock is a known limit of the filter (docs/architecture.md). */
+  noRestock?: true;
+}
+
+/**
+ * Settings of the command line: how long a server is away, how often each role dies in a round, how often somebody
+ * presses meanwhile, and whether there were enough deaths.
+ */
+export const extent = { awayMs: 8_000, deaths: 1, pressEachMs: 50, isOver: () => false };
+
+/** What the checker found. */
+export class Violated extends Error {
+  override readonly name = 'Violated';
+}
+
+export interface Round<A extends Ring = Arena> {
   name: string;
-  fault: Fault;
-  arena: Arena;
+  fault: Fault<A>;
+  arena: A;
   random(): number;
   did(what: string): void;
 }
 
 /** Where the history and the dump of a round that failed are left. */
-const leftIn = join(import.meta.dirname, '../.torture');
+export const leftIn = join(import.meta.dirname, '../.torture');
 
 const usualStock = 160;
 
 /** @throws when the sale does not come to rest, or anything of it is not as it must be. */
-export async function runRound({ name, fault, arena, random, did }: Round): Promise<CheckReport> {
+export async function runRound<A extends Ring>({ name, fault, arena, random, did }: Round<A>): Promise<CheckReport> {
   const crowd = new Crowd(name, arena.urls);
-  const context: Context = { arena, crowd, random, did };
+  const context: Context<A> = { arena, crowd, random, did };
   let dump: Dump | undefined;
   try {
     await crowd.open(fault.stock ?? usualStock, fault.window && windowFrom(fault.window));
@@ -50,12 +83,13 @@ export async function runRound({ name, fault, arena, random, did }: Round): Prom
     await arena.drained();
     dump = await arena.dump();
     const report = check(crowd.history, dump);
-    if (!report.ok) throw new Error(`the checker found ${foundText(report)}: ${JSON.stringify(report.findings[0])}`);
+    if (!report.ok) throw new Violated(`the checker found ${foundText(report)}: ${JSON.stringify(report.findings[0])}`);
     return report;
   } catch (error) {
     const left = await leave(name, crowd.history, dump ?? (await arena.dump().catch(() => undefined)));
     const alarms = await arena.alarms();
-    throw new Error([`${(error as Error).message}`, ...alarms, `left in ${left}`].join('\n'), { cause: error });
+    const message = [`${(error as Error).message}`, ...alarms, `left in ${left}`].join('\n');
+    throw error instanceof Violated ? new Violated(message) : new Error(message, { cause: error });
   } finally {
     crowd.close();
   }

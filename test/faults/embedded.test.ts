@@ -68,7 +68,7 @@ describe('embedded', { timeout: 110_000 }, () => {
       sale.press(100);
       await sale.answeredAtLeast(sale.size);
       sale.press(100);
-      await writeFile(join(data, 'kill'), when);
+      await writeFile(join(data, 'kill'), `embedded:${when}-commit`);
       sale.press(100);
       assert.equal(await node.end(), 'SIGKILL');
       assert.ok(existsSync(join(data, 'kill')));
@@ -79,7 +79,7 @@ describe('embedded', { timeout: 110_000 }, () => {
   // SQLite takes the transaction for undone, but its pages are in the file's WAL: a process that went on would refuse
   // what the next one finds there.
   killed('a sync that the disk fails ends the process', 3, async (sale, node, data) => {
-    await writeFile(join(data, 'kill'), 'fails');
+    await writeFile(join(data, 'kill'), 'embedded:fails-commit');
     sale.press(150);
     assert.equal(await node.end(), '1');
   });

@@ -3,6 +3,7 @@
  * the point that its parent arms. With DIBS_TEST_OWNER it takes all partitions of its stages, whatever their group
  * says. It ends with its parent.
  */
+import './lazy-schemas.ts';
 import { flushCompileCache } from 'node:module';
 import { type Options, start } from '../../src/app.ts';
 import { loadConfig } from '../../src/config.ts';

@@ -64,7 +64,7 @@ export function sales(at: () => Road, profile: Profile): void {
 
   test('a sale opens by itself when its time has come, by the clock of the log', async () => {
     const { client, coupon, ground } = at();
-    const opensAt = iso(3_000);
+    const opensAt = iso(5_000);
     const couponId = await coupon(1, { opensAt });
     const early: string[] = [];
     const won = await until(async () => {
