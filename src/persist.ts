@@ -10,6 +10,7 @@ import {
   decodeChange,
   entryHash,
   type LogEntry,
+  requestDeadLetters,
   requestLog,
 } from './entry.ts';
 import { Alarm, messageOf } from './errors.ts';
@@ -83,14 +84,17 @@ export function persistStage(tools: PersistTools): Stage {
     const { partition } = batch;
     const checkpoint = checkpoints.get(partition);
     if (checkpoint?.changeNext !== batch.from) return { kind: 'go_back', to: await begin(partition) };
-    const { plan, unreadable, hole } = planBatch(batch, checkpoint, tools.log.unhandled !== undefined);
+    const { plan, hole } = planBatch(batch, checkpoint, tools.log.unhandled !== undefined);
     const { next, hash } = plan.checkpoint;
     if (next > checkpoint.next && !proven.has(partition)) {
       // The winners of a request log that is gone are not mixed into the rows of the one made anew.
       await checkLastEntry(tools.log, requestLog, partition, next, hash);
       proven.add(partition);
     }
-    if (unreadable.length > 0) await copyToDeadLetters(partition, unreadable, tools.log);
+    // Before the commit: of what is behind the checkpoint nobody would make copies any more.
+    const { [requestLog]: malformed = [], [changeLog]: unreadable = [] } = Object.groupBy(plan.setAside, a => a.log);
+    await copyToDeadLetters(partition, malformed, tools, requestDeadLetters);
+    await copyToDeadLetters(partition, unreadable, tools);
     if (plan.checkpoint.changeNext > batch.from) {
       const committed = await tools.store.commit(partition, plan);
       if (committed.kind === 'moved') return { kind: 'go_back', to: await begin(partition) };
@@ -102,7 +106,7 @@ export function persistStage(tools: PersistTools): Stage {
         committed.restored,
       );
       report(plan, committed, tools);
-      await copyToDeadLetters(partition, committed.refused, tools.log).catch(error =>
+      await copyToDeadLetters(partition, committed.refused, tools).catch(error =>
         tools.say('warn', `the copy of ${committed.refused.length} dead letters was not appended: ${messageOf(error)}`),
       );
     }
@@ -136,7 +140,7 @@ export function planBatch(
   batch: Batch,
   checkpoint: Checkpoint,
   isQueue = false,
-): { plan: StoreBatch; unreadable: SetAside[]; hole: string | undefined } {
+): { plan: StoreBatch; hole: string | undefined } {
   const plan: StoreBatch = {
     expectChangeNext: checkpoint.changeNext,
     checkpoint: { ...checkpoint },
@@ -145,7 +149,6 @@ export function planBatch(
     setAside: [],
     counts: {},
   };
-  const unreadable: SetAside[] = [];
   let last: LogEntry | undefined;
   let hole: string | undefined;
   for (const entry of batch.entries) {
@@ -155,9 +158,7 @@ export function planBatch(
       break;
     }
     if (typeof change === 'string') {
-      const aside = unreadableChange(batch.partition, entry, change);
-      plan.setAside.push(aside);
-      unreadable.push(aside);
+      plan.setAside.push(unreadableChange(batch.partition, entry, change));
     } else if (change.type === 'mark' && change.from > plan.checkpoint.next && !isQueue) {
       hole = `hole in ${changeLog}: the mark at ${entry.offset} begins at request ${change.from}, rows are complete only up to ${plan.checkpoint.next}`;
       break;
@@ -171,7 +172,7 @@ export function planBatch(
     plan.checkpoint.changeNext = last.offset + 1;
     plan.checkpoint.changeHash = entryHash(last);
   }
-  return { plan, unreadable, hole };
+  return { plan, hole };
 }
 
 /** What comes before an entry of a version that this build does not know is kept, so its alarm is not thrown here. */
@@ -236,14 +237,14 @@ const unreadableChange = (partition: number, entry: LogEntry, why: string): SetA
   bytes: Buffer.from(entry.bytes ?? Buffer.from(entry.text)).toString('base64'),
 });
 
-async function copyToDeadLetters(partition: number, letters: readonly SetAside[], log: EventLog): Promise<void> {
-  if (letters.length === 0) return;
-  await appendInParts(
-    log,
-    changeDeadLetters,
-    partition,
-    letters.map(letter => JSON.stringify({ v: 1, ...letter })),
-  );
+async function copyToDeadLetters(
+  partition: number,
+  letters: readonly SetAside[],
+  { log }: Pick<PersistTools, 'log'>,
+  copies: typeof requestDeadLetters | typeof changeDeadLetters = changeDeadLetters,
+): Promise<void> {
+  const values = letters.map(letter => JSON.stringify({ v: 1, ...letter }));
+  await appendInParts(log, copies, partition, values);
 }
 
 function report(plan: StoreBatch, committed: { inserted: number; refused: SetAside[] }, tools: PersistTools): void {

@@ -12,7 +12,6 @@ import {
   type Located,
   type LogEntry,
   type RefusedEntry,
-  requestDeadLetters,
   requestLog,
 } from './entry.ts';
 import { Alarm, Unavailable } from './errors.ts';
@@ -148,13 +147,7 @@ async function tell(
     const { clock, hash, counts, strays } = frontier;
     changes.push({ type: 'mark', from: tenure.markFrom, next, clock, hash, counts, strays });
   }
-  // Two logs, so neither waits for the other; an append that is out is waited for even when the other has failed.
-  const letters = refused.map(r => JSON.stringify({ v: 1, log: requestLog, partition, ...r }));
-  const appends = await Promise.allSettled([
-    appendInParts(log, requestDeadLetters, partition, letters),
-    appendInParts(log, changeLog, partition, changes.map(encodeChange), changes.map(keyOf), changes),
-  ]);
-  for (const append of appends) if (append.status === 'rejected') throw append.reason;
+  await appendInParts(log, changeLog, partition, changes.map(encodeChange), changes.map(keyOf), changes);
   if (frontier) {
     const told = await ledger.told(partition, tenure.build, tenure.markFrom, next);
     if (told === undefined) return false;

@@ -7,6 +7,7 @@ import {
   encodeWon,
   entryHash,
   type LogEntry,
+  requestDeadLetters,
   requestLog,
   type Won,
 } from '../src/entry.ts';
@@ -187,6 +188,22 @@ suite('what cannot be carried on', () => {
     assert.deepEqual(
       [letter?.log, letter?.offset, letter?.reason, Buffer.from(letter?.bytes ?? '', 'base64').toString()],
       [requestLog, 1, 'malformed: not JSON', 'not an entry'],
+    );
+  });
+  test('its copy is in the dead letters before the commit: whoever begins behind it makes none', async () => {
+    await world.open('a', 1);
+    world.put(malformed());
+    await world.drain(world.reserve);
+    world.log.faultsOf = requestDeadLetters;
+    world.log.faults.push('lose');
+    await assert.rejects(world.persist.step(0));
+    assert.equal((await checkpoint()).next, 0);
+    await world.drain(world.persist);
+    assert.equal((await checkpoint()).next, 2);
+    const copies = world.log.of(requestDeadLetters).map(entry => JSON.parse(entry.text));
+    assert.deepEqual(
+      copies.map(({ log, offset, bytes }) => [log, offset, Buffer.from(bytes, 'base64').toString()]),
+      [[requestLog, 1, 'not an entry']],
     );
   });
   test('a winner that the store refuses is set aside and on the board; redriven, it has its row and is off it', async () => {

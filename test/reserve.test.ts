@@ -1,17 +1,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, suite, test } from 'node:test';
-import {
-  type Change,
-  changeLog,
-  decodeEntry,
-  entryHash,
-  type LogEntry,
-  type Mark,
-  requestDeadLetters,
-  requestLog,
-  type Won,
-} from '../src/entry.ts';
-import { NotAccepted, Unavailable } from '../src/errors.ts';
+import { type Change, decodeEntry, entryHash, type LogEntry, type Mark, requestLog, type Won } from '../src/entry.ts';
+import { Unavailable } from '../src/errors.ts';
 import { idleTickMs, reserveBatchMax } from '../src/limits.ts';
 import { checkLastEntry } from '../src/log.ts';
 import { MemoryLedger } from '../src/memory/ledger.ts';
@@ -361,7 +351,7 @@ suite('the ledger is a cache', () => {
 });
 
 suite('entries that cannot be read', () => {
-  test('a poison entry is refused at its offset, in order, with a copy in the dead letters', async () => {
+  test('a poison entry is refused at its offset, in order, with its bytes', async () => {
     await world.open('a', 3);
     world.put(request('x'), malformed(), request('y'));
     world.log.put(requestLog, 0, [new Uint8Array([0xff, 0xfe])]);
@@ -377,55 +367,14 @@ suite('entries that cannot be read', () => {
       ['sale', 5],
       ['mark', 6],
     ]);
-    const letters = world.log.of(requestDeadLetters).map(entry => JSON.parse(entry.text));
+    const refused = changes().flatMap(change => (change.type === 'refused' ? [change] : []));
     assert.deepEqual(
-      letters.map(letter => [
-        letter.log,
-        letter.offset,
-        letter.why,
-        Buffer.from(letter.bytes, 'base64').toString('hex'),
-      ]),
+      refused.map(({ why, bytes }) => [why, Buffer.from(bytes, 'base64').toString('hex')]),
       [
-        ['coupon-issued', 2, 'not JSON', Buffer.from('not an entry').toString('hex')],
-        ['coupon-issued', 4, 'not UTF-8', 'fffe'],
+        ['not JSON', Buffer.from('not an entry').toString('hex')],
+        ['not UTF-8', 'fffe'],
       ],
     );
-  });
-  test('is told only once the dead letter is acknowledged', async () => {
-    await world.open('a', 3);
-    world.put(malformed());
-    world.log.faultsOf = requestDeadLetters;
-    world.log.faults.push('lose');
-    await assert.rejects(world.reserve.step(0));
-    assert.deepEqual(await told(), [0, 2]);
-    await world.drain(world.reserve);
-    assert.deepEqual([await told(), world.log.of(requestDeadLetters).length], [[2, 2], 1]);
-    assertStory([]);
-  });
-  test('letters and changes are appended at once; of two that are out both are waited for, whichever fails', async () => {
-    await world.open('a', 3);
-    world.put(malformed(), request('x'));
-    const held = Promise.withResolvers<void>();
-    const append = world.log.append.bind(world.log);
-    const out: string[] = [];
-    world.log.append = async (log, ...rest) => {
-      out.push(log);
-      if (log === requestDeadLetters) throw new NotAccepted('the log is away');
-      await held.promise;
-      return append(log, ...rest);
-    };
-    let settled = false;
-    const failed = assert.rejects(world.reserve.step(0), { name: 'NotAccepted' }).finally(() => {
-      settled = true;
-    });
-    for (let i = 0; i < 20; i++) await new Promise(setImmediate);
-    assert.deepEqual([out, settled], [[requestDeadLetters, changeLog], false]);
-    held.resolve();
-    await failed;
-    world.log.append = append;
-    await world.drain(world.reserve);
-    assert.deepEqual([await told(), world.log.of(requestDeadLetters).length], [[3, 3], 1]);
-    assertStory(['1 x']);
   });
   test('a version that this build does not know stops the stage and keeps what was before it', async () => {
     await world.open('a', 3);

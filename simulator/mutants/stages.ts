@@ -5,9 +5,9 @@ export const stageMutants: readonly Mutant[] = [
   {
     name: 'told before the append is acknowledged',
     file: 'reserve.ts',
-    find: '  const appends = await Promise.allSettled([\n',
+    find: '  await appendInParts(log, changeLog, partition, ',
     replace:
-      '  if (frontier) await ledger.told(partition, tenure.build, tenure.markFrom, next);\n  const appends = await Promise.allSettled([\n',
+      '  if (frontier) await ledger.told(partition, tenure.build, tenure.markFrom, next);\n  await appendInParts(log, changeLog, partition, ',
   },
   {
     name: 'a new owner begins at next, not at told',
@@ -30,8 +30,8 @@ export const stageMutants: readonly Mutant[] = [
   {
     name: 'the mark stands before its changes',
     file: 'reserve.ts',
-    find: "    values.push(encodeChange({ type: 'mark'",
-    replace: "    values.unshift(encodeChange({ type: 'mark'",
+    find: "    changes.push({ type: 'mark', from: tenure.markFrom",
+    replace: "    changes.unshift({ type: 'mark', from: tenure.markFrom",
   },
   {
     name: 'the mark hashes the first entry, not the last',
@@ -48,14 +48,20 @@ export const stageMutants: readonly Mutant[] = [
   {
     name: 'told though an append failed',
     file: 'reserve.ts',
-    find: "if (append.status === 'rejected') throw append.reason;",
-    replace: '',
+    find: 'changes.map(keyOf), changes);',
+    replace: 'changes.map(keyOf), changes).catch(() => {});',
   },
   {
     name: 'no copy of a malformed entry',
-    file: 'reserve.ts',
-    find: '    appendInParts(log, requestDeadLetters, partition, letters),\n',
+    file: 'persist.ts',
+    find: '    await copyToDeadLetters(partition, malformed, tools, requestDeadLetters);\n',
     replace: '',
+  },
+  {
+    name: 'a copy that could not be appended is forgotten',
+    file: 'persist.ts',
+    find: 'malformed, tools, requestDeadLetters);\n',
+    replace: 'malformed, tools, requestDeadLetters).catch(() => {});\n',
   },
   {
     name: 'a lost ledger is noticed only by the next request',
@@ -110,14 +116,14 @@ export const stageMutants: readonly Mutant[] = [
   {
     name: 'an unreadable change is dropped',
     file: 'persist.ts',
-    find: '      plan.setAside.push(aside);\n',
+    find: '      plan.setAside.push(unreadableChange(batch.partition, entry, change));\n',
     replace: '',
   },
   {
     name: 'no copy of an unreadable change',
     file: 'persist.ts',
-    find: '    if (unreadable.length > 0) await copyToDeadLetters',
-    replace: '    if (unreadable.length > 1_000) await copyToDeadLetters',
+    find: '    await copyToDeadLetters(partition, unreadable, tools);\n',
+    replace: '',
   },
   {
     name: 'the checkpoint keeps an older change hash',
