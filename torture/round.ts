@@ -64,8 +64,10 @@ export async function runRound<A extends Ring>({ name, fault, arena, random, did
     await crowd.open(fault.stock ?? usualStock, fault.window && windowFrom(fault.window));
     crowd.press(60);
     if (!fault.window) await crowd.answeredAtLeast(30);
-    const restocking =
-      !fault.noRestock && !fault.alarms && random() < 0.5 ? crowd.restock(40, `${name}-more`) : undefined;
+    const restocks = !fault.noRestock && !fault.alarms && random() < 0.5;
+    const restock = () => crowd.restock(40, `${name}-more`);
+    // Under a long fault nobody may live long enough to answer it.
+    const restocked = restocks ? restock().catch(() => false) : undefined;
     crowd.press(20);
     await fault.run(context);
     if (fault.alarms) {
@@ -76,7 +78,7 @@ export async function runRound<A extends Ring>({ name, fault, arena, random, did
       return { ...report, ok: true };
     }
     await arena.heal();
-    await restocking;
+    if ((await restocked) === false) await restock();
     crowd.pressAgain(10);
     crowd.press(120);
     await crowd.settle();
