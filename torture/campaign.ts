@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { type Services, startServices } from '../scripts/services.ts';
 import { embeddedPoints } from '../test/support/kill-at-commit.ts';
 import { killPoints } from '../test/support/kill-points.ts';
+import { testTiming } from '../test/support/sale.ts';
 import { Arena, type Ring } from './arena.ts';
 import { EmbeddedArena } from './embedded.ts';
 import { allPoints, anyMoment, killed, killedEmbedded } from './kill.ts';
@@ -31,6 +32,8 @@ const roundsOfArenaMax = 6;
 /** A killed member's partitions are free after this long; the setting of operating.md. */
 const groupSessionMs = '2000';
 const pressEachMs = 150;
+/** A crowd that knocks again at once at a door that is shut half of the time is half of the load. */
+const timing = { ...testTiming, backoffMsMin: 600, backoffMsMax: 3_000 };
 /** A lane whose arena cannot be opened so often in a row is given up. */
 const failuresInRowMax = 5;
 const embeddedChoice = [...embeddedPoints, anyMoment] as const;
@@ -79,6 +82,7 @@ export async function campaign(plan: Plan): Promise<boolean> {
   const until = performance.now() + plan.minutes * 60_000;
   extent.isOver = () => tally.all >= plan.kills || performance.now() >= until;
   extent.pressEachMs = pressEachMs;
+  extent.timing = timing;
   const services = plan.lanes > 0 ? await startServices() : undefined;
   const told = setInterval(() => plan.print(tally.line()), 60_000);
   try {

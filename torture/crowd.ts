@@ -4,6 +4,7 @@ import { createNodeFetch, type NodeFetch } from '../src/cli/node-fetch.ts';
 import { recorded } from '../src/cli/record.ts';
 import type { FetchLike } from '../src/client/http.ts';
 import { type Claim, type Client, createClient } from '../src/client/index.ts';
+import type { Timing } from '../src/client/timing.ts';
 import { eventually, testTiming } from '../test/support/sale.ts';
 
 const requestsMax = 64;
@@ -20,9 +21,11 @@ export class Crowd {
   private readonly fetches = new Map<string, NodeFetch>();
   private readonly claims: { claim: Claim; user: string; key: string; ended: boolean }[] = [];
   private readonly fetch: FetchLike;
+  private readonly timing: Partial<Timing>;
   private users = 0;
 
-  constructor(couponId: string, urls: readonly string[]) {
+  constructor(couponId: string, urls: readonly string[], timing: Partial<Timing> = testTiming) {
+    this.timing = timing;
     this.couponId = couponId;
     this.urls = urls;
     this.fetch = recorded(
@@ -34,7 +37,7 @@ export class Crowd {
   /** A client of one of the API processes, by turns. */
   client(turn = this.claims.length): Client {
     const baseUrl = this.urls[turn % this.urls.length] as string;
-    return createClient({ baseUrl, fetch: this.fetch, timing: testTiming });
+    return createClient({ baseUrl, fetch: this.fetch, timing: this.timing });
   }
 
   async open(stock: number, window: { opensAt?: string; closesAt?: string } = {}): Promise<void> {

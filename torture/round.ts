@@ -5,6 +5,7 @@ import { check } from '../src/checker/check.ts';
 import type { Dump } from '../src/checker/dump.ts';
 import type { CheckReport, FindingKind } from '../src/checker/findings.ts';
 import type { HistoryLine } from '../src/checker/history.ts';
+import { testTiming } from '../test/support/sale.ts';
 import type { Arena, Own, Ring } from './arena.ts';
 import { Crowd } from './crowd.ts';
 
@@ -33,9 +34,9 @@ export interface Fault<A extends Ring = Arena> {
 
 /**
  * Settings of the command line: how long a server is away, how often each role dies in a round, how often somebody
- * presses meanwhile, and whether there were enough deaths.
+ * presses meanwhile, how patient they are, and whether there were enough deaths.
  */
-export const extent = { awayMs: 8_000, deaths: 1, pressEachMs: 50, isOver: () => false };
+export const extent = { awayMs: 8_000, deaths: 1, pressEachMs: 50, timing: testTiming, isOver: () => false };
 
 /** What the checker found. */
 export class Violated extends Error {
@@ -57,7 +58,7 @@ const usualStock = 160;
 
 /** @throws when the sale does not come to rest, or anything of it is not as it must be. */
 export async function runRound<A extends Ring>({ name, fault, arena, random, did }: Round<A>): Promise<CheckReport> {
-  const crowd = new Crowd(name, arena.urls);
+  const crowd = new Crowd(name, arena.urls, extent.timing);
   const context: Context<A> = { arena, crowd, random, did };
   let dump: Dump | undefined;
   try {
