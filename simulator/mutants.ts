@@ -56,7 +56,7 @@ export async function hunt(mutant: Mutant, seeds: number): Promise<Caught> {
 async function main(): Promise<number> {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
-    options: { seeds: { type: 'string', default: '3000' } },
+    options: { seeds: { type: 'string', default: '15000' } },
   });
   const chosen = mutants.filter(
     ({ file, name }) => positionals.length === 0 || positionals.some(word => `${file}: ${name}`.includes(word)),
