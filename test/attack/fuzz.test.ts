@@ -17,9 +17,11 @@ describe('a server of its own', { timeout: 90_000 }, () => {
   });
   after(() => target.stop());
 
-  for (const [name, seed, count] of [
-    ['known', 20_261_124, 2_000],
-    ['chance', byChance(), 1_000],
+  // A thousand by chance may do without a reason that is rare.
+  const rare = [200, 201, 202, 400, 401, 403, 404, 405, 409, 410];
+  for (const [name, seed, count, reached] of [
+    ['known', 20_261_124, 2_000, rare],
+    ['chance', byChance(), 1_000, [200, 400, 404]],
   ] as const) {
     test(`answers ${count} requests that nobody should send, seed ${seed}`, async () => {
       const report = await fuzz({ target, seed, count, name });
@@ -27,8 +29,7 @@ describe('a server of its own', { timeout: 90_000 }, () => {
       assert.equal(report.shots, count);
       assert.ok(report.honest.issued > 0);
       // They get beyond the first look: something was answered, and refused for each reason.
-      for (const status of [200, 201, 202, 400, 401, 403, 404, 405, 409, 410])
-        assert.ok(report.statuses[status], `none was answered ${status}`);
+      for (const status of reached) assert.ok(report.statuses[status], `none was answered ${status}`);
     });
   }
 
