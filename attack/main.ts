@@ -9,27 +9,25 @@
  *   --faults-per-address <n>  of the server under throughput (20; 0 shows what it is for)
  */
 import { randomInt } from 'node:crypto';
-import { parseArgs } from 'node:util';
+import { optionsOf } from '../scripts/usage.ts';
 import { forgeAtSealer, forgeOverHttp } from './forged.ts';
 import { fuzz, fuzzFlags, quiet, tasksOf } from './fuzz.ts';
 import { type Behaviour, behaviours } from './hostile.ts';
 import { startTarget, type TargetProfile, targetProfiles } from './target.ts';
 import { throughput } from './throughput.ts';
 
-const { values } = parseArgs({
-  options: {
-    parts: { type: 'string', default: 'fuzz,forged,throughput' },
-    profile: { type: 'string', default: 'embedded' },
-    requests: { type: 'string', default: '100000' },
-    seed: { type: 'string' },
-    ids: { type: 'string', default: '1000000' },
-    'http-ids': { type: 'string', default: '50000' },
-    rounds: { type: 'string', default: '3' },
-    seconds: { type: 'string', default: '4' },
-    behaviours: { type: 'string', default: Object.keys(behaviours).join(',') },
-    rate: { type: 'string', default: '5000' },
-    'faults-per-address': { type: 'string', default: '20' },
-  },
+const { values } = optionsOf(import.meta.filename, {
+  parts: { type: 'string', default: 'fuzz,forged,throughput' },
+  profile: { type: 'string', default: 'embedded' },
+  requests: { type: 'string', default: '100000' },
+  seed: { type: 'string' },
+  ids: { type: 'string', default: '1000000' },
+  'http-ids': { type: 'string', default: '50000' },
+  rounds: { type: 'string', default: '3' },
+  seconds: { type: 'string', default: '4' },
+  behaviours: { type: 'string', default: Object.keys(behaviours).join(',') },
+  rate: { type: 'string', default: '5000' },
+  'faults-per-address': { type: 'string', default: '20' },
 });
 
 const print = (line: string): void => console.log(line);

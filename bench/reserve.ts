@@ -3,7 +3,7 @@ import { Redis } from 'ioredis';
 import type { CouponId, RequestKey, UserId } from '../src/coupon.ts';
 import type { Located } from '../src/entry.ts';
 import { createHost } from '../src/host.ts';
-import { reserveBatchMax } from '../src/limits.ts';
+import { applyBatchMax } from '../src/limits.ts';
 import { createRedisLedger, type RedisLedger } from '../src/redis/ledger.ts';
 import type { Measurement } from './bench.ts';
 import { alternate, median, type Side, summary } from './rounds.ts';
@@ -26,20 +26,20 @@ export const reserve: Measurement = {
       const lean = new LeanSale(redis);
       const ms = Math.min(2, bench.seconds) * 500;
       const sides: Side<number>[] = [
-        { name: 'batch', run: () => perSecond(ms, () => sale.apply(reserveBatchMax)) },
+        { name: 'batch', run: () => perSecond(ms, () => sale.apply(applyBatchMax)) },
         { name: 'single', run: () => perSecond(ms, () => sale.applyEach(underWay)) },
         { name: 'lean', run: () => perSecond(ms, () => lean.issueEach(underWay)) },
       ];
       for (const side of sides) await side.run(-1);
       bench.say(
-        ` entries a second: ${reserveBatchMax} a call | one a call, ${underWay} under way | the least script, one a call`,
+        ` entries a second: ${applyBatchMax} a call | one a call, ${underWay} under way | the least script, one a call`,
       );
       const rounds = await alternate(sides, bench.pace);
       const of = (side: number) => (median(rounds.map(({ values }) => values[side] ?? 0)) / 1000).toFixed(1);
       return {
         lines: [
           {
-            what: `reserve: entries/s, ${reserveBatchMax} a script call / one a script call`,
+            what: `reserve: entries/s, ${applyBatchMax} a script call / one a script call`,
             ...{ reach: 3.5, aim: 5, better: 'more', unit: '' },
             measured: summary(rounds, ([batch = 0, single = 1]) => batch / single),
             note: `${of(0)} of ${of(1)} k/s; ${of(2)} k/s by the least script that could decide one, without its record and its order`,

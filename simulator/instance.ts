@@ -44,7 +44,7 @@ export class Instance {
   constructor(
     plan: InstancePlan,
     life: Life,
-    { batchMax }: Pick<Plan, 'batchMax'>,
+    { batchMax, applyMax }: Pick<Plan, 'batchMax' | 'applyMax'>,
     ports: Ports,
     host: Host,
     say: Log,
@@ -62,7 +62,7 @@ export class Instance {
     this.operator = new Operator({ ...tools, door: this.door });
     const atMost = (role: keyof typeof batchMax) => Math.max(1, Math.floor(batchMax[role] * plan.batchPart));
     const made = {
-      reserve: () => ({ ...reserveStage(tools), batchMax: atMost('reserve') }),
+      reserve: () => ({ ...reserveStage(tools, applyMax), batchMax: atMost('reserve') }),
       persist: () => ({ ...persistStage(tools), batchMax: atMost('persist') }),
       stats: () => ({ ...statsStage(ports.store)(ports), batchMax: atMost('stats') }),
     };

@@ -10,8 +10,8 @@
  *   --json         nothing but the summary, for programs
  */
 
-import { parseArgs } from 'node:util';
 import { isMainThread, parentPort } from 'node:worker_threads';
+import { optionsOf } from '../scripts/usage.ts';
 import { planOf } from './plan.ts';
 import { run } from './run.ts';
 import { explain, runSeeds, type Share, type Summary } from './seeds.ts';
@@ -21,16 +21,14 @@ import { runOnThreads } from './threads.ts';
 const tellMs = 20_000;
 
 async function main(): Promise<number> {
-  const { values } = parseArgs({
-    options: {
-      seeds: { type: 'string', default: '1000' },
-      from: { type: 'string', default: '1' },
-      seed: { type: 'string' },
-      jobs: { type: 'string', default: '1' },
-      trace: { type: 'boolean', default: false },
-      all: { type: 'boolean', default: false },
-      json: { type: 'boolean', default: false },
-    },
+  const { values } = optionsOf(import.meta.filename, {
+    seeds: { type: 'string', default: '1000' },
+    from: { type: 'string', default: '1' },
+    seed: { type: 'string' },
+    jobs: { type: 'string', default: '1' },
+    trace: { type: 'boolean', default: false },
+    all: { type: 'boolean', default: false },
+    json: { type: 'boolean', default: false },
   });
   const [first, seeds, jobs] = values.seed
     ? [Number(values.seed), 1, 1]

@@ -3,13 +3,14 @@
  *
  *   npm run mutants                     all of them: which check caught it, after how many seeds
  *   npm run mutants -- latch            those whose line has `latch` in it; several words: any of them
- *   --seeds <n>                         give up after so many (3000)
+ *   --seeds <n>                         give up after so many (15000)
  */
 import { execFile } from 'node:child_process';
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs, promisify } from 'node:util';
+import { promisify } from 'node:util';
+import { optionsOf } from '../scripts/usage.ts';
 import type { CheckName } from './checks/facts.ts';
 import { doorMutants } from './mutants/door.ts';
 import { foldMutants } from './mutants/fold.ts';
@@ -34,7 +35,7 @@ const runMsMax = 600_000;
 export async function hunt(mutant: Mutant, seeds: number): Promise<Caught> {
   const folder = mkdtempSync(join(tmpdir(), 'dibs-mutant-'));
   try {
-    for (const part of ['src', 'simulator', 'package.json'])
+    for (const part of ['src', 'simulator', 'scripts', 'package.json'])
       cpSync(join(root, part), join(folder, part), { recursive: true });
     const path = join(folder, 'src', mutant.file);
     const parts = readFileSync(path, 'utf8').split(mutant.find);
@@ -54,10 +55,11 @@ export async function hunt(mutant: Mutant, seeds: number): Promise<Caught> {
 }
 
 async function main(): Promise<number> {
-  const { values, positionals } = parseArgs({
-    allowPositionals: true,
-    options: { seeds: { type: 'string', default: '15000' } },
-  });
+  const { values, positionals } = optionsOf(
+    import.meta.filename,
+    { seeds: { type: 'string', default: '15000' } },
+    { allowPositionals: true },
+  );
   const chosen = mutants.filter(
     ({ file, name }) => positionals.length === 0 || positionals.some(word => `${file}: ${name}`.includes(word)),
   );

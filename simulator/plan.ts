@@ -115,6 +115,8 @@ export interface Plan {
   instances: InstancePlan[];
   /** Most that a stage handles, and that a read gives, at once. */
   batchMax: { reserve: number; persist: number; stats: number; read: number };
+  /** Entries of one ledger call. */
+  applyMax: number;
   callMsMax: number;
   slowMs: number;
   coupons: CouponPlan[];
@@ -181,6 +183,8 @@ export function planOf(seed: number): Plan {
       ...{ twice: rate(0.08), stale: rate(0.1), slow: rate(0.05), hintLost: rate(0.3) },
     },
     calmAt,
+    // Drawn last: what else a seed plans does not depend on it.
+    applyMax: pick([1, 2, 500]),
   };
 }
 

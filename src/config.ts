@@ -3,7 +3,7 @@
  * sentence: the value, what is wrong, the remedy.
  */
 import { Refused } from './errors.ts';
-import { reserveBatchMax } from './limits.ts';
+import { applyBatchMax } from './limits.ts';
 
 export const profiles = ['embedded', 'scheduler', 'cluster'] as const;
 export type Profile = (typeof profiles)[number];
@@ -135,7 +135,7 @@ export function loadConfig({ flags = {}, env = {} }: { flags?: Text; env?: Text 
     databaseUrl: urlOf('databaseUrl', text('databaseUrl'), ['postgres:', 'postgresql:']),
     namespace: namespaceOf(text('namespace')),
     partitions: partitionsOf(given('partitions'), profile),
-    tickBatch: wholeNumber('tickBatch', tickOf('tickBatch', given, profile), 1, reserveBatchMax),
+    tickBatch: wholeNumber('tickBatch', tickOf('tickBatch', given, profile), 1, applyBatchMax),
     tickMs: wholeNumber('tickMs', tickOf('tickMs', given, profile), 1, 60_000),
     replication: wholeNumber('replication', text('replication'), 1, 10),
     minInsync: wholeNumber('minInsync', text('minInsync'), 1, 10),

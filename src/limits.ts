@@ -53,7 +53,9 @@ export const embeddedAnswersPerTurnMax = 24;
 
 // --- stages ---------------------------------------------------------------------------------------------------
 /** Entries of one ledger call: 500 take about 2 ms of the script's server. */
-export const reserveBatchMax = 500;
+export const applyBatchMax = 500;
+/** Entries of one append of changes, decided by several ledger calls: so a backlog waits for fewer appends. */
+export const reserveBatchMax = 2_000;
 /** Characters of one append of changes or dead letters: a few malformed entries can be larger than a log's message. */
 export const appendCharactersMax = 2 * 1024 * 1024;
 /** Changes of one transaction. */

@@ -15,7 +15,7 @@ import {
   requestLog,
 } from './entry.ts';
 import { Alarm, Unavailable } from './errors.ts';
-import { gatherBatchMin, reserveBatchMax, reserveGatherMs } from './limits.ts';
+import { applyBatchMax, gatherBatchMin, reserveBatchMax, reserveGatherMs } from './limits.ts';
 import { appendInParts, checkLastEntry } from './log.ts';
 import { withLostSlots } from './lost-slots.ts';
 import type { Log, Metrics } from './metrics.ts';
@@ -42,7 +42,8 @@ interface Tenure {
   touched: Set<string>;
 }
 
-export function reserveStage(tools: ReserveTools): Stage {
+/** `applyMax`: entries of one ledger call at most. */
+export function reserveStage(tools: ReserveTools, applyMax = applyBatchMax): Stage {
   const tenures = new Map<number, Tenure>();
   const enter = async (partition: number, place: Present): Promise<number> => {
     await checkSameLog(partition, place, tools.log);
@@ -79,16 +80,9 @@ export function reserveStage(tools: ReserveTools): Stage {
       const { partition } = batch;
       const tenure = tenures.get(partition);
       if (!tenure) return { kind: 'go_back', to: await begin(partition) };
-      const { entries, next } = decodeKnown(batch);
-      const last = batch.entries[entries.length - 1];
-      if (!last) return done;
-      const applied = await tools.ledger.apply(partition, tenure.build, {
-        from: batch.from,
-        next,
-        hash: entryHash(last),
-        entries,
-        alsoCount: [...tenure.touched],
-      });
+      const known = decodeKnown(batch);
+      if (known.entries.length === 0) return done;
+      const applied = await applyInParts(batch, known, tenure, tools, applyMax);
       switch (applied.kind) {
         case 'missing':
           return again(partition, undefined);
@@ -98,10 +92,10 @@ export function reserveStage(tools: ReserveTools): Stage {
         case 'gap':
           return anew(partition);
         case 'applied': {
-          const told = await tell(batch, { entries, next }, applied, tenure, tools);
+          const told = await tell(batch, known, applied, tenure, tools);
           // Refused: the ledger was emptied, rolled back or rebuilt meanwhile, so its places are not ours.
           if (!told) return anew(partition);
-          return next === batch.next ? done : { kind: 'go_back', to: next };
+          return known.next === batch.next ? done : { kind: 'go_back', to: known.next };
         }
       }
     },
@@ -116,8 +110,14 @@ export function reserveStage(tools: ReserveTools): Stage {
   };
 }
 
+/** The entries of a batch that this build knows, and where they end. */
+interface Known {
+  entries: Located[];
+  next: number;
+}
+
 /** Entries up to the first one of a version that this build does not know; throws if that is the first of all. */
-function decodeKnown(batch: Batch): { entries: Located[]; next: number } {
+function decodeKnown(batch: Batch): Known {
   const entries: Located[] = [];
   for (const entry of batch.entries) {
     try {
@@ -130,10 +130,44 @@ function decodeKnown(batch: Batch): { entries: Located[]; next: number } {
   return { entries, next: batch.next };
 }
 
+/**
+ * One ledger call after the other, so that whatever else asks the ledger has its turn between them. The frontier is
+ * that of the last. What the first ones decided when a later one fails is read from the record, as after a crash.
+ */
+async function applyInParts(
+  { partition, from, entries: raw }: Batch,
+  { entries, next }: Known,
+  { build, touched }: Tenure,
+  { ledger }: Pick<ReserveTools, 'ledger'>,
+  applyMax: number,
+): Promise<Applied> {
+  const all: Extract<Applied, { kind: 'applied' }> = { kind: 'applied', changes: [], frontier: null, decided: 0 };
+  for (let [i, place] = [0, from]; i < entries.length; ) {
+    const part = entries.slice(i, i + applyMax);
+    i += part.length;
+    const last = raw[i - 1] as LogEntry;
+    const partNext = i === entries.length ? next : last.offset + 1;
+    const applied = await ledger.apply(partition, build, {
+      from: place,
+      next: partNext,
+      hash: entryHash(last),
+      entries: part,
+      alsoCount: [...touched],
+    });
+    if (applied.kind !== 'applied') return applied;
+    for (const change of applied.changes) all.changes.push(change);
+    for (const entry of part) if (entry.type !== 'malformed') touched.add(entry.couponId);
+    all.frontier = applied.frontier;
+    all.decided += applied.decided;
+    place = partNext;
+  }
+  return all;
+}
+
 /** Appends what the batch changed, then says so to the ledger. False when the ledger refuses to hear it. */
 async function tell(
   batch: Batch,
-  { entries, next }: { entries: readonly Located[]; next: number },
+  { entries, next }: Known,
   applied: Extract<Applied, { kind: 'applied' }>,
   tenure: Tenure,
   { log, ledger, board, metrics }: ReserveTools,
@@ -142,7 +176,6 @@ async function tell(
   const { frontier } = applied;
   const refused = refusedOf(batch.entries, entries);
   const changes = inOrder(applied.changes, refused);
-  for (const entry of entries) if (entry.type !== 'malformed') tenure.touched.add(entry.couponId);
   if (frontier) {
     const { clock, hash, counts, strays } = frontier;
     changes.push({ type: 'mark', from: tenure.markFrom, next, clock, hash, counts, strays });

@@ -54,9 +54,8 @@ export function parseHolder(text: string): Holder {
  */
 export type HolderList = [UserId, Holder][] | string;
 
-/** Each user's id and the holder's text, in turn. */
-export const holderWords = (list: HolderList): string[] =>
-  typeof list === 'string' ? list.split(' ') : list.flatMap(([userId, holder]) => [userId, holderText(holder)]);
+export const holdersText = (list: HolderList): string =>
+  typeof list === 'string' ? list : list.map(([userId, holder]) => `${userId} ${holderText(holder)}`).join(' ');
 
 export function holderPairs(list: HolderList): [UserId, Holder][] {
   if (typeof list !== 'string') return list;

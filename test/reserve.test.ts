@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { afterEach, beforeEach, suite, test } from 'node:test';
 import { type Change, decodeEntry, entryHash, type LogEntry, type Mark, requestLog, type Won } from '../src/entry.ts';
 import { Unavailable } from '../src/errors.ts';
-import { idleTickMs, reserveBatchMax } from '../src/limits.ts';
+import { applyBatchMax, idleTickMs, reserveBatchMax } from '../src/limits.ts';
 import { checkLastEntry } from '../src/log.ts';
 import { MemoryLedger } from '../src/memory/ledger.ts';
 import type { EventLog, StockLedger } from '../src/ports.ts';
@@ -82,23 +82,35 @@ suite('deciding', () => {
     ]);
     assert.deepEqual(await told(), [5, 5]);
   });
-  test('one ledger call, one append and one told a batch, however many entries', async () => {
-    await world.open('a', 5_000);
-    world.crowd(0, reserveBatchMax * 3 - 1);
+  test('one append and one told a batch, and as few ledger calls as may be, however many entries', async () => {
+    await world.open('a', 2 * reserveBatchMax);
+    world.crowd(0, 2 * reserveBatchMax - 1);
     await world.drain(world.reserve);
     assert.deepEqual(
       [world.ledger.calls.get('apply'), world.log.appends.length, world.ledger.calls.get('told')],
-      [3, 3, 3],
+      [(2 * reserveBatchMax) / applyBatchMax, 2, 2],
     );
     assert.equal(world.log.appendsInFlightMax, 1);
     assert.deepEqual(
       marks().map(mark => [mark.from, mark.next]),
       [
-        [0, 500],
-        [500, 1_000],
-        [1_000, 1_500],
+        [0, reserveBatchMax],
+        [reserveBatchMax, 2 * reserveBatchMax],
       ],
     );
+  });
+  test('a batch of several ledger calls has one mark, which names the totals of all of them', async () => {
+    world.reserve = world.newReserve(world.ledger.it, 2);
+    await world.open('a', 1);
+    await world.open('b', 1);
+    world.put(request('x', 1, 'a'), request('y', 2, 'a'), request('z', 3, 'b'), request('w', 4, 'b'));
+    await world.drain(world.reserve);
+    assert.equal(world.ledger.calls.get('apply'), 3);
+    assert.deepEqual(
+      marks().map(mark => [mark.from, mark.next, mark.counts.a?.sold_out, mark.counts.b?.sold_out]),
+      [[0, 6, 1, 1]],
+    );
+    assertStory(['1 x', '1 z']);
   });
   test('a batch in which nobody won has its mark too, and losers are announced', async () => {
     await world.open('a', 0);
@@ -129,6 +141,13 @@ suite('a crash', () => {
   const crashes: [name: string, arm: () => void][] = [
     ['before the ledger decided', () => world.ledger.once('apply', 'before')],
     ['after the ledger decided and before the append', () => world.ledger.once('apply', 'after')],
+    [
+      'between two ledger calls of a batch',
+      () => {
+        world.reserve = world.newReserve(world.ledger.it, 3);
+        world.ledger.once('apply', 'after');
+      },
+    ],
     ['while appending: nothing was taken', () => world.log.faults.push('lose')],
     ['while appending: it was taken, the answer is lost', () => world.log.faults.push('doubt')],
     ['after the append and before told', () => world.ledger.once('told', 'before')],

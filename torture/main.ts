@@ -11,27 +11,25 @@
  *   --kills <n>      only processes are killed, as long as it takes: in so many --lanes of clusters (3) and
  *                    --embedded-lanes (2) of single processes; then a table, and .torture/kills-<seed>.json
  */
-import { parseArgs } from 'node:util';
 import { type Services, startServices } from '../scripts/services.ts';
+import { optionsOf } from '../scripts/usage.ts';
 import { Arena } from './arena.ts';
 import { campaign } from './campaign.ts';
 import { faults } from './faults.ts';
 import { randomOf } from './random.ts';
 import { extent, runRound } from './round.ts';
 
-const { values } = parseArgs({
-  options: {
-    faults: { type: 'string' },
-    rounds: { type: 'string', default: '1' },
-    seed: { type: 'string', default: '1' },
-    lanes: { type: 'string' },
-    'embedded-lanes': { type: 'string', default: '2' },
-    kills: { type: 'string' },
-    minutes: { type: 'string' },
-    'away-s': { type: 'string', default: '8' },
-    deaths: { type: 'string' },
-    list: { type: 'boolean', default: false },
-  },
+const { values } = optionsOf(import.meta.filename, {
+  faults: { type: 'string' },
+  rounds: { type: 'string', default: '1' },
+  seed: { type: 'string', default: '1' },
+  lanes: { type: 'string' },
+  'embedded-lanes': { type: 'string', default: '2' },
+  kills: { type: 'string' },
+  minutes: { type: 'string' },
+  'away-s': { type: 'string', default: '8' },
+  deaths: { type: 'string' },
+  list: { type: 'boolean', default: false },
 });
 
 const print = (line: string): void => console.log(line);

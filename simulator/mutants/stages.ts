@@ -24,8 +24,21 @@ export const stageMutants: readonly Mutant[] = [
   {
     name: 'a mark forgets what earlier batches touched',
     file: 'reserve.ts',
-    find: 'alsoCount: [...tenure.touched],',
+    find: 'alsoCount: [...touched],',
     replace: 'alsoCount: [],',
+  },
+  {
+    name: 'only what the last ledger call of a batch changed is told',
+    file: 'reserve.ts',
+    find: 'for (const change of applied.changes) all.changes.push(change);',
+    replace: 'all.changes = applied.changes;',
+  },
+  {
+    name: 'a mark forgets what earlier ledger calls of the batch touched',
+    file: 'reserve.ts',
+    find: "    for (const entry of part) if (entry.type !== 'malformed') touched.add(entry.couponId);\n",
+    replace:
+      "    if (i === entries.length) for (const entry of part) if (entry.type !== 'malformed') touched.add(entry.couponId);\n",
   },
   {
     name: 'the mark stands before its changes',
@@ -37,7 +50,7 @@ export const stageMutants: readonly Mutant[] = [
     name: 'the mark hashes the first entry, not the last',
     file: 'reserve.ts',
     find: 'hash: entryHash(last),',
-    replace: 'hash: entryHash(batch.entries[0] as LogEntry),',
+    replace: 'hash: entryHash(raw[0] as LogEntry),',
   },
   {
     name: 'what is malformed is not told',

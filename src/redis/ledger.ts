@@ -9,8 +9,9 @@ import { Alarm } from '../errors.ts';
 import { createHost, type Host } from '../host.ts';
 import { statusBatchMax, stockMax } from '../limits.ts';
 import type { Applied, ApplyBatch, LedgerQuery, LedgerView, Place, SaleView, Snapshot, StockLedger } from '../ports.ts';
-import { type Counts, currentTerms, type HolderList, holderWords, parseHolder, phaseAt } from '../sale.ts';
+import { type Counts, currentTerms, type HolderList, holdersText, parseHolder, phaseAt } from '../sale.ts';
 import { type Connection, connect, type RedisCounts, type RedisSettings, warnOfEviction } from './connection.ts';
+import { hsetsOf } from './hset.ts';
 import { fillBatchMax, fillExpiryMs } from './limits.ts';
 import { changesText, frontierFields, parseChange, parseChanges, parseCounts, pushEntry, saleText } from './texts.ts';
 
@@ -158,20 +159,22 @@ export class RedisLedger implements StockLedger {
   private async fill(partition: number, build: string, snapshot: Snapshot): Promise<void> {
     const known = new Set<string>(snapshot.sales.map(sale => sale.couponId));
     const filled = new Set<string>();
-    let filling: Promise<unknown> = Promise.resolve();
+    let [before, filling]: [Promise<unknown>, Promise<unknown>] = [Promise.resolve(), Promise.resolve()];
     try {
       for await (const { couponId, holders } of snapshot.holders) {
         if (!known.has(couponId)) throw new Alarm(`the store has holders of ${couponId}, but not the sale`);
         const key = this.holdersKey(partition, build, couponId);
         filled.add(key);
-        // One chunk is on its way while the next is read.
-        await filling;
+        // Two chunks are on their way while the next is read.
+        await before;
+        before = filling;
         filling = this.fillChunk(key, holders);
         filling.catch(() => {});
       }
+      await before;
       await filling;
     } catch (error) {
-      await filling.catch(() => {});
+      await Promise.allSettled([before, filling]);
       await this.drop(filled);
       throw error;
     }
@@ -183,13 +186,11 @@ export class RedisLedger implements StockLedger {
    */
   private async fillChunk(key: string, holders: HolderList): Promise<void> {
     const { connection } = this;
-    const words = holderWords(holders);
-    const calls: Promise<number>[] = [];
-    for (let i = 0; i < words.length; i += 2 * fillBatchMax) {
-      const batch = words.slice(i, i + 2 * fillBatchMax);
-      if (i === 0) calls.push(connection.script<number>('fill', key, [`${fillExpiryMs}`, ...batch.splice(0, 2)]));
-      if (batch.length > 0) calls.push(connection.run(redis => redis.hset(key, ...batch)));
-    }
+    const text = holdersText(holders);
+    const [userId, holder] = text.split(' ', 2) as [string, string];
+    const calls = [connection.script<unknown>('fill', key, [`${fillExpiryMs}`, userId, holder])];
+    for (const command of hsetsOf(key, text, fillBatchMax))
+      calls.push(connection.run(redis => redis.sendCommand(command) as Promise<unknown>));
     for (const call of await Promise.allSettled(calls)) if (call.status === 'rejected') throw call.reason;
   }
 

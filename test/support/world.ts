@@ -62,8 +62,12 @@ export function createWorld() {
     counted,
     tools,
     /** A process that runs the stage; calling it again is another process, or the same one started again. */
-    newReserve: (stockLedger: StockLedger = ledger.it) =>
-      new PartitionLoop(reserveStage({ ...tools, ledger: stockLedger, store: store.it, board: board.it }), 0, tools),
+    newReserve: (stockLedger: StockLedger = ledger.it, applyMax?: number) =>
+      new PartitionLoop(
+        reserveStage({ ...tools, ledger: stockLedger, store: store.it, board: board.it }, applyMax),
+        0,
+        tools,
+      ),
     newPersist: () => new PartitionLoop(persistStage({ ...tools, store: store.it, board: board.it }), 0, tools),
     reserve: undefined as unknown as PartitionLoop,
     persist: undefined as unknown as PartitionLoop,
