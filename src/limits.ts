@@ -59,7 +59,7 @@ export const reserveBatchMax = 2_000;
 /** Characters of one append of changes or dead letters: a few malformed entries can be larger than a log's message. */
 export const appendCharactersMax = 2 * 1024 * 1024;
 /** Changes of one transaction. */
-export const persistBatchMax = 1_000;
+export const persistBatchMax = 2_000;
 export const statsBatchMax = 2_000;
 /**
  * Each batch costs its calls, however small it is. After one of at least so many entries, reserve and persist wait for

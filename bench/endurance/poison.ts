@@ -110,19 +110,18 @@ async function underLoad({ cluster: clusterOf, say, rounds: n }: Ground): Promis
   try {
     const coupon = await Coupon.create(dibs.url, couponId, stock);
     let written = 0;
-    /** As many as are a hundredth of what came since; without poison the log is asked all the same. */
-    const poisoning = async (going: () => boolean, isPoison: boolean) => {
+    /** As many as are a hundredth of what came since; without poison as many good requests, in the same way. */
+    const poisoning = async (going: () => boolean, isPoison: boolean): Promise<number> => {
       const begin = await log.end(requestLog, partition);
-      for (let ours = 0; going(); await sleep(poisonMs)) {
+      let ours = 0;
+      for (; going(); await sleep(poisonMs)) {
         const due = Math.floor(((await log.end(requestLog, partition)) - begin) * share) - ours;
-        if (!isPoison || due <= 0) continue;
-        await log.append(
-          requestLog,
-          partition,
-          Array.from({ length: due }, () => poisonOf(++written)),
-        );
+        if (due <= 0) continue;
+        const bad = () => Array.from({ length: due }, () => poisonOf(++written));
+        await log.append(requestLog, partition, isPoison ? bad() : requestsOf(couponId, due));
         ours += due;
       }
+      return isPoison ? 0 : ours;
     };
     const side = (name: string, isPoison: boolean): Side<Rate> => ({
       name,
@@ -134,10 +133,10 @@ async function underLoad({ cluster: clusterOf, say, rounds: n }: Ground): Promis
         const users = `p${round}-${isPoison}-${process.pid}-${Math.random().toString(36).slice(2, 8)}-`;
         const loaded = await load({ url: dibs.url, path: coupon.path, users, connections, seconds: loadSeconds });
         going = false;
-        await writer;
+        const good = await writer;
         if (loaded.refused > 0 || loaded.broken > 0)
           throw new Error(`not everyone was accepted: ${JSON.stringify(loaded)}`);
-        const { issued, at } = await coupon.drained(before + loaded.answers);
+        const { issued, at } = await coupon.drained(before + loaded.answers + good);
         if (isPoison && written === poisonBefore) throw new Error('no poison was written');
         return {
           perSecond: ((issued - before) * 1_000) / Math.max(loaded.seconds * 1_000, (at ?? 0) - from),
