@@ -187,6 +187,7 @@ export class RedisLedger implements StockLedger {
   private async fillChunk(key: string, holders: HolderList): Promise<void> {
     const { connection } = this;
     const text = holdersText(holders);
+    if (text === '') return;
     const [userId, holder] = text.split(' ', 2) as [string, string];
     const calls = [connection.script<unknown>('fill', key, [`${fillExpiryMs}`, userId, holder])];
     for (const command of hsetsOf(key, text, fillBatchMax))
