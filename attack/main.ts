@@ -40,7 +40,11 @@ const parts: Record<string, () => Promise<readonly string[]>> = {
   async fuzz() {
     await using target = await disposable(profile);
     const alone = await quiet(target, 'alone', quietMs);
-    const said = (line: string) => void (process.stderr.isTTY && process.stderr.write(`\r${line} `));
+    let told = 0;
+    const said = (line: string) => {
+      if (process.stderr.isTTY) process.stderr.write(`\r${line} `);
+      else if (++told % 10 === 0) console.error(line);
+    };
     const count = wholeNumber('requests', values.requests);
     const { honest, stalled, ...r } = await fuzz({ target, seed, count, name: 'fuzz', said });
     print(`fuzz, ${profile}, seed ${seed}: ${r.shots} requests in ${r.seconds.toFixed(1)} s`);

@@ -93,7 +93,7 @@ export class Crowd {
     const press = { couponId, userId, key, sentAt: scheduler.now, asked: instance.life.name };
     this.note(press, false);
     this.open.add(press);
-    instance.door.issue(couponId, userId, key).then(
+    world.served(instance, instance.door.issue(couponId, userId, key)).then(
       answer => {
         this.open.delete(press);
         const surelyOut = answer.kind === 'refused' && answer.code !== 'OUTCOME_UNKNOWN';

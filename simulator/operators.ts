@@ -43,7 +43,7 @@ export class Operators {
     const said = (what: string) =>
       world.scheduler.note(`${instance.life.name} tells operator ${plan.id} (${plan.kind}) ${what}`);
     return world.asked(instance, patienceMs, `operator ${plan.id} has no answer`, false, tell => {
-      this.ask(plan, instance).then(
+      world.served(instance, this.ask(plan, instance)).then(
         kind => {
           said(kind);
           tell(!['not_accepted', 'outcome_unknown', 'unknown'].includes(kind));

@@ -76,7 +76,8 @@ async function toTheEnd(world: World, crowd: Crowd): Promise<void> {
 function redriveWhatWaits(world: World): void {
   if (!world.store.letters().some(letter => letter.slot !== null)) return;
   const failed = (error: unknown) => world.scheduler.note(`redrive failed: ${messageOf(error)}`);
-  world.serving(0)?.operator.redrive(undefined).catch(failed);
+  const instance = world.serving(0);
+  if (instance) world.served(instance, instance.operator.redrive(undefined)).catch(failed);
 }
 
 /** Every task, at every instance: whoever asks is told the same, and it is final. */

@@ -42,6 +42,8 @@ export class World {
   readonly epoch = epoch;
   /** Clients and operators that have not come to their end. */
   busy = 0;
+  /** Calls that the core was asked for and has not settled; those of processes that were killed stay. */
+  readonly serves = new Set<{ life: Life }>();
   private starts = 0;
 
   constructor(plan: Plan, keepTrace: boolean) {
@@ -102,6 +104,15 @@ export class World {
   serving(place: number): Instance | undefined {
     const up = this.instances.filter(instance => instance?.up);
     return up[place % Math.max(1, up.length)];
+  }
+
+  /** `call`, which its process is busy with until it settles, whether or not anybody still waits for the answer. */
+  served<T>({ life }: Instance, call: Promise<T>): Promise<T> {
+    const one = { life };
+    this.serves.add(one);
+    const over = () => void this.serves.delete(one);
+    call.then(over, over);
+    return call;
   }
 
   sleep(ms: number, what: What): Promise<void> {

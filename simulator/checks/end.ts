@@ -16,9 +16,12 @@ export async function unrest({
   store,
   board,
   busy,
+  serves,
 }: World): Promise<string | undefined> {
   if (instances.some(each => each?.up !== true && each?.plan.roles.includes('api') !== false)) return 'not all are up';
   if (busy > 0) return `${busy} clients and operators wait`;
+  // Nobody may be waiting for it any more, and still it may be appended.
+  if ([...serves].some(({ life }) => life.alive)) return 'a process has not answered';
   for (const call of wire.underWay)
     if (/append|commit|apply|told|create/.test(`${call}`)) return `${call} is under way`;
   for (let partition = 0; partition < plan.partitions; partition++) {
