@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
+import type { Socket } from 'node:net';
 import { after, test } from 'node:test';
-import { Admin, Producer } from '@platformatic/kafka';
+import { Admin, Connection, NumericMap, Producer } from '@platformatic/kafka';
 import { changeLog, logNames, requestLog } from '../src/entry.ts';
 import { Alarm, NotAccepted, OutcomeUnknown, Refused } from '../src/errors.ts';
 import { createHost } from '../src/host.ts';
@@ -16,6 +17,26 @@ const refused = (): Error => Object.assign(new Error('Connection failed'), { cau
 const tooLarge = (): Error => Object.assign(new Error('too large'), { apiId: 'MESSAGE_TOO_LARGE', canRetry: false });
 const timedOut = (): Error => Object.assign(new Error('Request timed out'), { code: 'PLT_KFK_NETWORK' });
 const closed = (): Error => new Error('Client closed while retrying produce.');
+
+/** The answer to the next produce request goes down with its connection. Resolves when it has. */
+function loseNextAnswer(): Promise<void> {
+  const { send } = Connection.prototype;
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const produce = 0;
+  Connection.prototype.send = function (this: Connection, ...args: Parameters<typeof send>) {
+    if (args[0] === produce) {
+      Connection.prototype.send = send;
+      const { socket } = this as unknown as { socket: Socket };
+      socket.removeAllListeners('data');
+      socket.once('data', () => {
+        socket.once('close', () => setTimeout(resolve, 5));
+        socket.destroy();
+      });
+    }
+    return send.apply(this, args);
+  } as typeof send;
+  return promise;
+}
 
 test('Kafka: a batch is surely not accepted only when no try may have left it in the log', () => {
   const sure = [refused(), tooLarge(), new AggregateError([refused(), new AggregateError([refused()]), closed()])];
@@ -247,6 +268,39 @@ if (!address) {
     const log = await openLog(randomPrefix());
     await assert.rejects(log.append(requestLog, 0, ['x'.repeat(1_200_000)]), NotAccepted);
     assert.equal(await log.append(requestLog, 0, ['small']), 0);
+  });
+
+  // The retry was acknowledged at a place before what had been appended beside it: taken for a log that was made anew.
+  test('Kafka: an operator appends while an append of the stage has lost its answer, and both stand', async () => {
+    const log = await openLog(randomPrefix());
+    await log.append(changeLog, 0, ['before']);
+    const lost = loseNextAnswer();
+    const stage = log.append(changeLog, 0, ['won 1', 'won 2', 'mark']);
+    await lost;
+    const operator = log.append(changeLog, 0, ['won again']);
+    assert.deepEqual(await Promise.all([stage, operator]), [1, 4]);
+    assert.equal(await log.append(changeLog, 0, ['next batch']), 5);
+    const { entries } = await log.read(changeLog, 0, 0, 100, 5_000);
+    assert.deepEqual(
+      entries.map(e => e.text),
+      ['before', 'won 1', 'won 2', 'mark', 'won again', 'next batch'],
+    );
+  });
+
+  // The client counts on: its number did not fit, and was tried again for ever.
+  test('Kafka: a producer begins again with its sequence numbers after 2^31 - 1', async () => {
+    const log = await openLog(randomPrefix());
+    const { postIncrement } = NumericMap.prototype;
+    NumericMap.prototype.postIncrement = function (key, value, fallback) {
+      return postIncrement.call(this, key, value, value > 1 && !this.has(key) ? 2 ** 31 - 3 : fallback);
+    };
+    try {
+      assert.equal(await within(5_000, log.append(requestLog, 0, ['a', 'b']), 'an append'), 0);
+    } finally {
+      NumericMap.prototype.postIncrement = postIncrement;
+    }
+    assert.equal(await within(5_000, log.append(requestLog, 0, ['c', 'd']), 'an append'), 2);
+    assert.equal(await within(5_000, log.append(requestLog, 0, ['e', 'f']), 'an append'), 4);
   });
 
   test('Kafka: a topic that was made anew raises an alarm, for readers and for writers', async () => {

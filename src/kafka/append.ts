@@ -17,6 +17,8 @@ export class Appender {
   #triesSure = true;
   #recreated = false;
   #closed = false;
+  /** Settles when the append before has: an operator redrives beside the stage that appends here. */
+  #last: Promise<unknown> = Promise.resolve();
 
   readonly #kafka: Kafka;
   readonly #topic: Topic;
@@ -55,7 +57,13 @@ export class Appender {
       this.#producer.on(event, () => this.#tail()?.break());
   }
 
-  async append(values: readonly string[], keys: readonly string[] | undefined): Promise<number> {
+  append(values: readonly string[], keys: readonly string[] | undefined): Promise<number> {
+    const appended = this.#last.then(() => this.#append(values, keys));
+    this.#last = appended.catch(() => {});
+    return appended;
+  }
+
+  async #append(values: readonly string[], keys: readonly string[] | undefined): Promise<number> {
     if (this.#closed) throw new NotAccepted('the log is closed');
     if (this.#recreated) throw new NotAccepted(this.#cut().message);
     const base = await this.#send(values, keys);

@@ -121,7 +121,8 @@ export function recordBatch(
   batch.writeBigInt64BE(now, 35);
   batch.writeBigInt64BE(producerId, 43);
   batch.writeInt16BE(producerEpoch, 51);
-  batch.writeInt32BE(sequence, 53);
+  // After 2^31 - 1 comes 0, which the client's own count does not know.
+  batch.writeInt32BE(sequence & 0x7fffffff, 53);
   batch.writeInt32BE(records.length, 57);
   let at = headBytes;
   records.forEach(({ key, value }, i) => {
