@@ -2,12 +2,15 @@
 import assert from 'node:assert/strict';
 import type { IncomingMessage } from 'node:http';
 import { test } from 'node:test';
-import { foreignFault } from '../src/http/origin.ts';
+import { foreignFault, originOf } from '../src/http/origin.ts';
+import { call, raw, until } from './support/calls.ts';
+import { startMemoryApp } from './support/memory-app.ts';
 
 const host = '127.0.0.1:8080';
 const rules = { host: '127.0.0.1', corsOrigin: undefined as string | undefined };
 const faultOf = (headers: Record<string, string>, method = 'POST', more: Partial<typeof rules> = {}) =>
-  foreignFault({ method, headers: { host, ...headers } } as unknown as IncomingMessage, { ...rules, ...more })?.code;
+  foreignFault(originOf({ method, headers: { host, ...headers } } as unknown as IncomingMessage), { ...rules, ...more })
+    ?.code;
 
 test('a program, the own page, and whoever types the address may', () => {
   assert.equal(faultOf({}), undefined);
@@ -34,4 +37,31 @@ test('looking is free, and the configured origin may', () => {
   const shop = { origin: 'https://shop.example', 'sec-fetch-site': 'cross-site' };
   assert.equal(faultOf(shop, 'POST', { corsOrigin: 'https://shop.example' }), undefined);
   assert.equal(faultOf(shop, 'POST', { corsOrigin: 'https://other.example' }), 'FORBIDDEN');
+});
+
+// The button is served in front of the hook that asks this of all other routes.
+test('the button is pressed by no such page either, whoever reads the request', async () => {
+  const app = await startMemoryApp();
+  await call(app.url, 'POST /coupons', { body: { couponId: 'c', name: 'C', stock: 5 } });
+  const own = `127.0.0.1:${app.port}`;
+  const pages: [name: string, headers: string, status: number][] = [
+    ['a bent name', 'host: evil.example:8080', 403],
+    ['the page of a bent name', 'host: evil.example:8080\r\norigin: http://evil.example:8080', 403],
+    ['a foreign page', `host: ${own}\r\norigin: http://evil.example`, 403],
+    ['a foreign page, by the other header', `host: ${own}\r\nsec-fetch-site: cross-site`, 403],
+    ['the own page', `host: ${own}\r\norigin: http://${own}\r\nsec-fetch-site: same-origin`, 202],
+  ];
+  // Bare, and with what is left to node:http.
+  for (const [reader, line] of Object.entries({ bare: 'POST /', node: 'POST http://127.0.0.1/' })) {
+    for (const [name, headers, status] of pages) {
+      const press = `${line}coupons/c/issue HTTP/1.1\r\n${headers}\r\nx-user-id: ${reader}\r\n\r\n`;
+      const text = await raw(app.port, press, answer => /\r\n\r\n.*\}$/s.test(answer));
+      assert.match(text, new RegExp(`^HTTP/1.1 ${status} `), `${reader}: ${name}`);
+    }
+  }
+  await until(
+    async () => (await call(app.url, 'GET /coupons/c')).body.issued,
+    issued => issued === 2,
+  );
+  await app.stop();
 });

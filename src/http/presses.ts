@@ -9,12 +9,14 @@ import type { Socket } from 'node:net';
 import type { Host } from '../host.ts';
 import { type Asked, askedOf } from './asked.ts';
 import { keepAliveMs, pressBytesMax } from './limits.ts';
+import type { Origin } from './origin.ts';
 import type { Reply } from './problem.ts';
 
 /** What is asked, and for which coupon. */
 export interface Press {
   couponId: string;
   asked: Asked;
+  from: Origin;
 }
 
 export interface PressesTools {
@@ -184,6 +186,7 @@ export function pressOf(bytes: Buffer): Press | undefined {
   const text = bytes.toString('latin1');
   if (!shape.test(text)) return undefined;
   const headers: string[] = [];
+  const from: Origin = { method: 'POST', host: undefined, origin: undefined, site: undefined };
   let [hosts, lengths] = [0, 0];
   for (let at = text.indexOf('\r\n') + 2; at < text.length - 2; ) {
     const colon = text.indexOf(':', at);
@@ -193,9 +196,14 @@ export function pressOf(bytes: Buffer): Press | undefined {
     const value = bytes.toString('latin1', colon + (text[colon + 1] === ' ' ? 2 : 1), end).trim();
     switch (name.length) {
       case 4:
-        if (name.toLowerCase() === 'host') hosts++;
+        if (name.toLowerCase() !== 'host') break;
+        from.host = value;
+        hosts++;
         break;
       case 6:
+        if (name.toLowerCase() === 'origin') from.origin = value;
+        if (decides(name.toLowerCase(), value)) return undefined;
+        break;
       case 7:
       case 10:
       case 16:
@@ -203,6 +211,7 @@ export function pressOf(bytes: Buffer): Press | undefined {
         if (decides(name.toLowerCase(), value)) return undefined;
         break;
       case 14:
+        if (name.toLowerCase() === 'sec-fetch-site') from.site = value;
         if (name.toLowerCase() !== 'content-length') break;
         if (value !== '0' || ++lengths > 1) return undefined;
     }
@@ -210,7 +219,7 @@ export function pressOf(bytes: Buffer): Press | undefined {
     at = end + 2;
   }
   if (hosts !== 1) return undefined;
-  return { couponId: text.slice(before.length, text.indexOf('/', before.length)), asked: askedOf(headers) };
+  return { couponId: text.slice(before.length, text.indexOf('/', before.length)), asked: askedOf(headers), from };
 }
 
 /** Whether the header says more of the connection than that it stays. */

@@ -37,7 +37,7 @@ import {
   unreadMsMax,
 } from './limits.ts';
 import { meRoutes } from './me.ts';
-import { foreignFault } from './origin.ts';
+import { foreignFault, type Origin, originOf } from './origin.ts';
 import { pageRoute } from './page.ts';
 import { type Press, type PressConnection, Presses } from './presses.ts';
 import {
@@ -209,6 +209,11 @@ function createFront(tools: HttpTools, bounds: Bounds) {
   const crowded = closing(tooManyPipelined, cors.headers);
   const unknown = withHeaders(replyOf(unknownTask), cors.headers);
   const api = settings.api !== false;
+  /** Undefined for who may press. */
+  const foreign = (from: Origin): Reply | undefined => {
+    const fault = settings.auth.kind === 'none' ? foreignFault(from, settings) : undefined;
+    return fault && closing(fault, cors.headers);
+  };
   let isStopping = false;
   let presses: Presses | undefined;
   return {
@@ -220,8 +225,9 @@ function createFront(tools: HttpTools, bounds: Bounds) {
     streams,
     refuse: (res: ServerResponse, fault: Problem) => replies.send(res, closing(fault, cors.headers)),
     takePresses(server: Server, { checkMs, unreadMs }: Bounds) {
-      const serve = (connection: PressConnection, { couponId, asked }: Press) => {
-        if (isStopping) replies.send(connection, stopping);
+      const serve = (connection: PressConnection, { couponId, asked, from }: Press) => {
+        const refusal = isStopping ? stopping : foreign(from);
+        if (refusal) replies.send(connection, refusal);
         else issue.press(connection, couponId, asked);
       };
       presses = new Presses(server, { host, bounds: { checkMs, unreadMs }, serve });
@@ -248,7 +254,10 @@ function createFront(tools: HttpTools, bounds: Bounds) {
         const url = req.url as string;
         if (method === 'POST') {
           const couponId = between(url, '/coupons/', '/issue');
-          if (couponId !== undefined) return issue.serve(req, res, couponId);
+          if (couponId !== undefined) {
+            const refusal = foreign(originOf(req));
+            return refusal ? replies.send(res, refusal) : issue.serve(req, res, couponId);
+          }
         } else if (method === 'GET' || method === 'HEAD') {
           const taskId = between(url, '/tasks/', '/events');
           if (taskId !== undefined) return streams.serve(req, res, taskId);
@@ -316,9 +325,9 @@ function addHooks(app: FastifyInstance, headers: readonly string[], say: Log, ro
   });
 }
 
-function ownOriginOnly(app: FastifyInstance, { host, corsOrigin }: HttpSettings): void {
+function ownOriginOnly(app: FastifyInstance, settings: HttpSettings): void {
   app.addHook('onRequest', async request => {
-    const fault = foreignFault(request.raw, { host, corsOrigin });
+    const fault = foreignFault(originOf(request.raw), settings);
     if (fault) throw new ProblemError(fault);
   });
 }
