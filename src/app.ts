@@ -6,7 +6,6 @@ import { hash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Config, Profile } from './config.ts';
-import type { CouponId } from './coupon.ts';
 import { requestLog } from './entry.ts';
 import { Refused } from './errors.ts';
 import { createHost, type Host } from './host.ts';
@@ -126,8 +125,13 @@ export async function start(config: Config, options: Options = {}): Promise<App>
       notOffered: ground.notOffered ?? {},
       settings: { ...config, version: versionOf(), api: config.roles.includes('api') },
       ready: () => readiness(log, lags(), lost),
-      verify: (couponId?: CouponId) =>
-        verify({ log, store, now: host.now(), rest: () => host.delay(0), ...(couponId ? { couponId } : {}) }),
+      verify: (couponId, signal) => {
+        const rest = async () => {
+          await host.delay(0);
+          signal.throwIfAborted();
+        };
+        return verify({ log, store, now: host.now(), rest, ...(couponId ? { couponId } : {}) });
+      },
     });
     stops.push(() => http.stop());
     const { url } = await http.start().catch(error => {

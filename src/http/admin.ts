@@ -17,6 +17,7 @@ import {
   RedrivenSchema,
   VerificationSchema,
 } from './schemas.ts';
+import { Verifications, type Verify } from './verifications.ts';
 
 export interface AdminTools {
   operator: Operator;
@@ -24,7 +25,7 @@ export interface AdminTools {
   access: Access;
   notOffered?: NotOffered;
   lags(): StageLag[];
-  verify(couponId?: CouponId): Promise<unknown>;
+  verify: Verify;
 }
 
 const refusals = problemsOf('UNAUTHENTICATED', 'FORBIDDEN', 'UNAVAILABLE');
@@ -79,8 +80,7 @@ export function adminRoutes(app: FastifyInstance, tools: AdminTools): void {
     },
     async request => ({ redriven: await operator.redrive((request.body as { couponId?: CouponId }).couponId) }),
   );
-  // One after the other: each works for some 10 ms between two rests, and those of several would come together.
-  let verified: Promise<unknown> = Promise.resolve();
+  const verifications = new Verifications(tools.verify);
   app.get(
     '/admin/verify',
     {
@@ -92,15 +92,13 @@ export function adminRoutes(app: FastifyInstance, tools: AdminTools): void {
         response: { 200: VerificationSchema, ...refusals, ...problemsOf('UNKNOWN_COUPON', 'NOT_OFFERED') },
       },
     },
-    async request => {
+    async (request, reply) => {
       if (tools.notOffered?.verify !== undefined) throw new ProblemError(notOffered(tools.notOffered.verify));
       const { couponId } = request.query as { couponId?: CouponId };
       if (couponId !== undefined && (await store.coupons([couponId])).length === 0) {
         throw new ProblemError(problem('UNKNOWN_COUPON', 'there is no coupon with this id'));
       }
-      const mine = verified.then(() => tools.verify(couponId));
-      verified = Promise.allSettled([mine]);
-      return mine;
+      return verifications.ask(couponId, reply.raw);
     },
   );
 }

@@ -45,6 +45,8 @@ export const couponsListedMax = 1_000;
 /** Between two readings of the list, whoever asks. */
 export const couponsListedMsMin = 100;
 export const deadLettersMax = 200;
+/** Verifications of different coupons that wait while one is under way. */
+export const verificationsWaitingMax = 16;
 /** What `Retry-After` asks for, s. */
 export const retryAfterS = { notAccepted: 1, outcomeUnknown: 1, unavailable: 2, streams: 5, pipelined: 1 } as const;
 /** Discounts, in the smallest unit of a currency. */

@@ -5,7 +5,6 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import Fastify, { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
-import type { CouponId } from '../coupon.ts';
 import { messageOf } from '../errors.ts';
 import type { Host } from '../host.ts';
 import type { Hub } from '../hub.ts';
@@ -59,6 +58,7 @@ import { Replies } from './replies.ts';
 import { Routes } from './routes.ts';
 import { Streams } from './sse.ts';
 import { taskRoutes, unknownTask } from './tasks.ts';
+import type { Verify } from './verifications.ts';
 
 export interface HttpSettings {
   host: string;
@@ -99,7 +99,7 @@ export interface HttpTools {
   settings: HttpSettings;
   lags(): StageLag[];
   ready(): { ok: boolean; why?: string };
-  verify(couponId?: CouponId): Promise<unknown>;
+  verify: Verify;
 }
 
 /** What a test can neither wait for nor fill up. */

@@ -11,6 +11,7 @@ import { changeLog, requestLog } from '../../src/entry.ts';
 import { createHost, type Host } from '../../src/host.ts';
 import { createMetrics, type Prometheus } from '../../src/http/prometheus.ts';
 import { type Bounds, createHttp, type Http, type HttpSettings } from '../../src/http/server.ts';
+import type { Verify } from '../../src/http/verifications.ts';
 import { Hub } from '../../src/hub.ts';
 import { FrontDoor } from '../../src/issue.ts';
 import { MemoryBoard } from '../../src/memory/board.ts';
@@ -59,7 +60,7 @@ export interface MemoryAppOptions {
     store(s: CouponStore): CouponStore;
   }>;
   ready?(): { ok: boolean; why?: string };
-  verify?(couponId?: CouponId): Promise<unknown>;
+  verify?: Verify;
   hostOf?(host: Host): Host;
 }
 
