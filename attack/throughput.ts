@@ -68,8 +68,18 @@ export interface Kept {
 
 /** @throws when an honest user was refused or not answered. */
 export async function throughput(plan: ThroughputPlan): Promise<Kept[]> {
-  const { profile, behaviours, flags, rounds, seconds, rate, say } = plan;
+  const { behaviours, say } = plan;
   await haveLoadTool(say);
+  const kept: Kept[] = [];
+  // Each meets a server of its own: what one leaves behind, and a sale that has grown, is not the next one's.
+  for (const name of behaviours) kept.push(await beside(name, plan));
+  return kept;
+}
+
+async function beside(
+  behaviour: Behaviour,
+  { profile, flags, rounds, seconds, rate, say }: ThroughputPlan,
+): Promise<Kept> {
   const target = await startTarget({ profile, flags, auth: 'none' });
   try {
     await createClient({ baseUrl: target.url, userId: 'admin' }).coupons.create({
@@ -78,7 +88,7 @@ export async function throughput(plan: ThroughputPlan): Promise<Kept[]> {
       stock,
     });
     let n = 0;
-    const press = async (forSeconds: number): Promise<Omit<Stretch, 'hostile' | 'besideCpu'>> => {
+    const press: Press = async forSeconds => {
       await target.stalled();
       const before = treeUsed(target.pid);
       const request = { url: target.url, path: '/coupons/sale/issue', users: `u${++n}-` };
@@ -90,45 +100,41 @@ export async function throughput(plan: ThroughputPlan): Promise<Kept[]> {
     };
     // A cold process does less.
     await press(4);
-    const kept: Kept[] = [];
-    for (const behaviour of behaviours) {
-      say(` ${behaviour}: alone | beside it`);
-      const beside = () => besideHostile(target.port, behaviour, rate, seconds, press);
-      // How much of a processor it uses is not known before.
-      let { besideCpu } = await beside();
-      const found = await alternate<Stretch>(
-        [
-          { name: 'alone', run: () => besideNeutral(besideCpu, seconds, press) },
-          {
-            name: 'beside',
-            async run() {
-              const stretch = await beside();
-              ({ besideCpu } = stretch);
-              return stretch;
-            },
+    say(` ${behaviour}: alone | beside it`);
+    const hostile = () => besideHostile(target.port, behaviour, rate, seconds, press);
+    // How much of a processor it uses is not known before.
+    let { besideCpu } = await hostile();
+    const found = await alternate<Stretch>(
+      [
+        { name: 'alone', run: () => besideNeutral(besideCpu, seconds, press) },
+        {
+          name: 'beside',
+          async run() {
+            const stretch = await hostile();
+            ({ besideCpu } = stretch);
+            return stretch;
           },
-        ],
-        { rounds, triesMax: 2, spare: { ms: seconds * 2_500 }, say },
-      );
-      const pairs = found.map(({ values }) => values as [Stretch, Stretch]);
-      const of = (pick: (s: Stretch) => number): [number, number] => [
-        median(pairs.map(([, b]) => pick(b))),
-        median(pairs.map(([a]) => pick(a))),
-      ];
-      kept.push({
-        behaviour,
-        perSecond: of(s => s.perSecond),
-        p99Ms: of(s => s.p99Ms),
-        stalledMs: of(s => s.stalledMs),
-        byWall: median(pairs.map(([a, b]) => b.perSecond / a.perSecond)),
-        byCpu: median(pairs.map(([a, b]) => b.perCpu / a.perCpu)),
-        hostile: of(s => s.hostile)[0],
-        besideCpu: of(s => s.besideCpu),
-        others: Math.max(...found.map(round => round.others)),
-      });
-    }
+        },
+      ],
+      { rounds, triesMax: 2, spare: { ms: seconds * 2_500 }, say },
+    );
     if (target.errors.length > 0) throw new Error(`the server said: ${target.errors[0]}`);
-    return kept;
+    const pairs = found.map(({ values }) => values as [Stretch, Stretch]);
+    const of = (pick: (s: Stretch) => number): [number, number] => [
+      median(pairs.map(([, b]) => pick(b))),
+      median(pairs.map(([a]) => pick(a))),
+    ];
+    return {
+      behaviour,
+      perSecond: of(s => s.perSecond),
+      p99Ms: of(s => s.p99Ms),
+      stalledMs: of(s => s.stalledMs),
+      byWall: median(pairs.map(([a, b]) => b.perSecond / a.perSecond)),
+      byCpu: median(pairs.map(([a, b]) => b.perCpu / a.perCpu)),
+      hostile: of(s => s.hostile)[0],
+      besideCpu: of(s => s.besideCpu),
+      others: Math.max(...found.map(round => round.others)),
+    };
   } finally {
     await target.stop();
   }
