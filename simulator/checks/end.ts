@@ -17,8 +17,10 @@ export async function unrest({
   board,
   busy,
   serves,
+  scheduler,
 }: World): Promise<string | undefined> {
   if (instances.some(each => each?.up !== true && each?.plan.roles.includes('api') !== false)) return 'not all are up';
+  if (plan.faults.some(({ at }) => at >= scheduler.now)) return 'a fault is still to come';
   if (busy > 0) return `${busy} clients and operators wait`;
   // Nobody may be waiting for it any more, and still it may be appended.
   if ([...serves].some(({ life }) => life.alive)) return 'a process has not answered';
