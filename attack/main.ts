@@ -86,7 +86,9 @@ const parts: Record<string, () => Promise<readonly string[]>> = {
       const loop = `event loop late ${k.stalledMs.map(ms).join(' / ')}`;
       const cores = k.besideCpu.map(n => n.toFixed(2)).join(' / ');
       const hostile = `it sent ${k.hostile.toFixed(0)} a second; cores beside the server ${cores}; others up to ${k.others.toFixed(2)}`;
-      print(`  ${k.behaviour.padEnd(16)} ${share}; ${figures}; ${loop}; ${hostile}`);
+      print(
+        `  ${k.behaviour.padEnd(16)} ${share}; ${figures}; ${loop}; ${hostile}; the server uses ${k.cores.toFixed(3)} cores for it alone`,
+      );
     }
     return [];
   },

@@ -51,6 +51,8 @@ interface Stretch {
 
 export interface Kept {
   behaviour: Behaviour;
+  /** That the server uses for it when nobody else is there. */
+  cores: number;
   /** With and without; medians. */
   perSecond: [beside: number, alone: number];
   p99Ms: [beside: number, alone: number];
@@ -101,7 +103,15 @@ async function beside(
     // A cold process does less.
     await press(4);
     say(` ${behaviour}: alone | beside it`);
-    const hostile = () => besideHostile(target.port, behaviour, rate, seconds, press);
+    const hostile = async (): Promise<Stretch> => {
+      const { found, ...did } = await besideHostile(target.port, behaviour, rate, () => press(seconds));
+      return { ...found, ...did };
+    };
+    const { found: cores } = await besideHostile(target.port, behaviour, rate, async () => {
+      const before = treeUsed(target.pid);
+      await sleep(seconds * 1_000);
+      return (treeUsed(target.pid) - before) / seconds;
+    });
     // How much of a processor it uses is not known before.
     let { besideCpu } = await hostile();
     const found = await alternate<Stretch>(
@@ -125,7 +135,7 @@ async function beside(
       median(pairs.map(([a]) => pick(a))),
     ];
     return {
-      behaviour,
+      ...{ behaviour, cores },
       perSecond: of(s => s.perSecond),
       p99Ms: of(s => s.p99Ms),
       stalledMs: of(s => s.stalledMs),
@@ -142,22 +152,21 @@ async function beside(
 
 type Press = (seconds: number) => Promise<Omit<Stretch, 'hostile' | 'besideCpu'>>;
 
-async function besideHostile(
+async function besideHostile<T>(
   port: number,
   behaviour: Behaviour,
   rate: number,
-  seconds: number,
-  press: Press,
-): Promise<Stretch> {
+  during: () => Promise<T>,
+): Promise<{ found: T; hostile: number; besideCpu: number }> {
   const child = fork(join(import.meta.dirname, 'hostile.ts'), [String(port), behaviour, String(rate)]);
   try {
     await once(child, 'message', { signal: AbortSignal.timeout(hostileMsMax) });
     await sleep(buildUpMs);
     const before = await askedOf<Done>(child, 'done');
-    const found = await press(seconds);
+    const found = await during();
     const after = await askedOf<Done>(child, 'done');
     const tookS = (after.atMs - before.atMs) / 1_000;
-    return { ...found, hostile: (after.sent - before.sent) / tookS, besideCpu: (after.cpuS - before.cpuS) / tookS };
+    return { found, hostile: (after.sent - before.sent) / tookS, besideCpu: (after.cpuS - before.cpuS) / tookS };
   } finally {
     child.kill('SIGKILL');
   }

@@ -37,7 +37,9 @@ function goesBack(world: World, { kind, at, ms, id }: FaultPlan): (() => void) |
     for (const back of backs) back();
     if (kind === 'store_back') {
       facts.storeBacks++;
-      if (facts.counting.size > 0) facts.countsTorn = true;
+      // A place that is still under way may be noted, later, in front of statistics that are gone.
+      const isUnderWay = [...world.wire.underWay].some(call => `${call}`.includes('savePlace'));
+      if (facts.counting.size > 0 || isUnderWay) facts.countsTorn = true;
       for (let partition = 0; partition < world.plan.partitions; partition++) checks.stored(partition);
     }
     ledgerMoved(world);
