@@ -47,8 +47,6 @@ function runTests(flags: readonly string[], files: readonly string[], services: 
     '--test-reporter=spec',
     `--test-concurrency=${CONCURRENCY}`,
     `--test-timeout=${TEST_MS_MAX}`,
-    // What a test that failed left open keeps nobody waiting.
-    '--test-force-exit',
     ...flags,
   ];
   const all = files.length > 0 ? files : ['test/**/*.test.ts'];
