@@ -4,6 +4,7 @@ import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { AuthSettings } from './auth.ts';
+import { issuePath } from './issue.ts';
 import {
   AcceptedSchema,
   couponPath,
@@ -89,7 +90,7 @@ export function declareFront(app: FastifyInstance, { issue, streams }: FrontRout
     throw new Error('this route is served in front of fastify');
   };
   app.post(
-    '/coupons/:couponId/issue',
+    issuePath,
     {
       onRequest: handBack(issue, 'couponId'),
       schema: {

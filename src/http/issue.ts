@@ -30,6 +30,8 @@ import type { Rates } from './rate.ts';
 import type { Asker, Replies } from './replies.ts';
 import { taskJson } from './tasks.ts';
 
+export const issuePath = '/coupons/:couponId/issue';
+
 export interface IssueTools {
   door: FrontDoor;
   sealer: Sealer;

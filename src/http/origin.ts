@@ -36,22 +36,16 @@ export function foreignFault(
   rules: OriginRules,
 ): Problem | undefined {
   if (safeMethods.has(method)) return undefined;
-  if (isLoopback(rules.host) && !isOwnName(asked, rules.host)) return ownNameOnly;
+  const name = URL.parse(`http://${asked}`)?.hostname ?? '';
+  if (isLoopback(rules.host) && !isLoopback(name) && name !== rules.host) return ownNameOnly;
   if (origin !== undefined && allows(rules.corsOrigin, origin)) return undefined;
   const isOwn = origin === undefined || URL.parse(origin)?.host === asked;
   return ownSites.has(site) && isOwn ? undefined : ownPagesOnly;
 }
 
-/** The last name that was one's own: to read an address costs 1 us, and nearly all who press say the same. */
-let known = { asked: '', host: '' };
-
-function isOwnName(asked: string, host: string): boolean {
-  if (asked === known.asked && host === known.host) return true;
-  const name = URL.parse(`http://${asked}`)?.hostname ?? '';
-  if (!isLoopback(name) && name !== host) return false;
-  known = { asked, host };
-  return true;
-}
+/** The same of the button, which load tools press under any name: a browser says one of the two with every POST. */
+export const foreignPress = (from: Origin, rules: OriginRules): Problem | undefined =>
+  from.origin === undefined && from.site === undefined ? undefined : foreignFault(from, rules);
 
 const allows = (corsOrigin: string | undefined, origin: string): boolean =>
   corsOrigin === '*' || (corsOrigin !== undefined && corsOrigin !== '' && corsOrigin === origin);

@@ -23,7 +23,7 @@ import { Faults, guardConnections, Pipelines, refuseUnreadable, tooManyPipelined
 import { createCors } from './cors.ts';
 import { couponRoutes } from './coupons.ts';
 import { healthRoutes } from './health.ts';
-import { IssueRoute } from './issue.ts';
+import { IssueRoute, issuePath } from './issue.ts';
 import {
   backlogMax,
   closeIdleMs,
@@ -36,7 +36,7 @@ import {
   unreadMsMax,
 } from './limits.ts';
 import { meRoutes } from './me.ts';
-import { foreignFault, type Origin, originOf } from './origin.ts';
+import { foreignFault, foreignPress, type Origin, originOf } from './origin.ts';
 import { pageRoute } from './page.ts';
 import { type Press, type PressConnection, Presses } from './presses.ts';
 import {
@@ -211,7 +211,7 @@ function createFront(tools: HttpTools, bounds: Bounds) {
   const api = settings.api !== false;
   /** Undefined for who may press. */
   const foreign = (from: Origin): Reply | undefined => {
-    const fault = settings.auth.kind === 'none' ? foreignFault(from, settings) : undefined;
+    const fault = settings.auth.kind === 'none' ? foreignPress(from, settings) : undefined;
     return fault && closing(fault, cors.headers);
   };
   let isStopping = false;
@@ -327,7 +327,8 @@ function addHooks(app: FastifyInstance, headers: readonly string[], say: Log, ro
 
 function ownOriginOnly(app: FastifyInstance, settings: HttpSettings): void {
   app.addHook('onRequest', async request => {
-    const fault = foreignFault(originOf(request.raw), settings);
+    const isPress = request.routeOptions.url === issuePath;
+    const fault = (isPress ? foreignPress : foreignFault)(originOf(request.raw), settings);
     if (fault) throw new ProblemError(fault);
   });
 }

@@ -59,7 +59,9 @@ export class Appender {
 
   append(values: readonly string[], keys: readonly string[] | undefined): Promise<number> {
     const appended = this.#last.then(() => this.#append(values, keys));
-    this.#last = appended.catch(() => {});
+    this.#last = appended.catch(() => {
+      // Whoever appended hears it; the next only waits for its end.
+    });
     return appended;
   }
 
