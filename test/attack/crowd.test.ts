@@ -1,12 +1,15 @@
 /** A crowd that comes all at once, as when another server has died. */
 import assert from 'node:assert/strict';
+import { EventEmitter } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { test } from 'node:test';
-import { setTimeout } from 'node:timers/promises';
+import type { ServerResponse } from 'node:http';
+import { suite, test } from 'node:test';
 import { dial } from '../../attack/sockets.ts';
 import { startTarget } from '../../attack/target.ts';
+import type { CouponId } from '../../src/coupon.ts';
 import { Unavailable } from '../../src/errors.ts';
 import { verificationsWaitingMax } from '../../src/http/limits.ts';
+import { Verifications } from '../../src/http/verifications.ts';
 import type { CouponStore } from '../../src/ports.ts';
 import { call } from '../support/calls.ts';
 import { open } from '../support/http-claims.ts';
@@ -56,71 +59,81 @@ test('many who ask for all coupons at once are answered from few readings, and s
 
 // Each works for some 10 ms between two rests, and those of several came together; after a while hundreds had waited
 // for their turn, over two million entries each, also for clients that had gone.
-test('verify is asked by many at once, done one after the other, and shared by who waits, also when it fails', async () => {
-  let [running, runningMax, calls] = [0, 0, 0];
-  const app = await startMemoryApp({
-    async verify() {
-      runningMax = Math.max(runningMax, ++running);
-      // The first goes on until all others have come.
-      await setTimeout(calls === 0 ? 300 : 1);
-      running--;
-      if (++calls === 2) throw new Unavailable('the log does not answer');
-      return { ok: true };
-    },
+suite('verifications', () => {
+  const gone = (): ServerResponse => new EventEmitter() as ServerResponse;
+  const [a, b] = ['a', 'b'] as CouponId[];
+
+  test('are done one after the other, each for all who waited for it, also one that fails', async () => {
+    const turns: PromiseWithResolvers<string>[] = [];
+    const verifications = new Verifications(() => {
+      turns.push(Promise.withResolvers());
+      return (turns.at(-1) as PromiseWithResolvers<string>).promise;
+    });
+    const ask = () => verifications.ask(undefined, gone()).catch((error: Error) => error.message);
+    const first = ask();
+    await until(() => turns.length === 1);
+    const others = Array.from({ length: 9 }, ask);
+    turns[0]?.resolve('report 1');
+    assert.equal(await first, 'report 1');
+    await until(() => turns.length === 2);
+    const later = ask();
+    turns[1]?.reject(new Unavailable('the log does not answer'));
+    assert.deepEqual(await Promise.all(others), Array(9).fill('the log does not answer'));
+    await until(() => turns.length === 3);
+    turns[2]?.resolve('report 3');
+    assert.equal(await later, 'report 3');
+    assert.equal(turns.length, 3);
   });
-  const answers = await Promise.all(Array.from({ length: 10 }, () => call(app.url, 'GET /admin/verify')));
-  assert.deepEqual([runningMax, calls], [1, 2]);
-  assert.deepEqual(
-    answers.map(({ status }) => status).sort((a, b) => a - b),
-    [200, ...Array<number>(9).fill(503)],
-  );
-  assert.equal((await call(app.url, 'GET /admin/verify')).status, 200);
-  await app.stop();
-});
-test('a verification for which nobody waits any more ends, and one that has not begun does not begin', async () => {
-  const begun: (string | undefined)[] = [];
-  const ended = Promise.withResolvers<unknown>();
-  const app = await startMemoryApp({
-    async verify(couponId, signal) {
+
+  test('end when the last who waits has gone, and do not begin for nobody', async () => {
+    const begun: (CouponId | undefined)[] = [];
+    const verifications = new Verifications(async (couponId, signal) => {
       begun.push(couponId);
-      if (begun.length > 1) return { ok: true };
+      if (begun.length > 1) return 'a report';
       await new Promise(resolve => signal.addEventListener('abort', resolve));
-      ended.resolve(signal.reason);
       throw signal.reason;
-    },
+    });
+    const clients = [gone(), gone(), gone()] as const;
+    const [one, other, left] = [a, a, b].map((id, i) => verifications.ask(id, clients[i] as ServerResponse)) as [
+      ...Promise<unknown>[],
+    ];
+    await until(() => begun.length === 1);
+    clients[0].emit('close');
+    clients[2].emit('close');
+    const last = verifications.ask(undefined, gone());
+    clients[1].emit('close');
+    for (const ended of [one, other, left]) await assert.rejects(ended as Promise<unknown>, /nobody waits/);
+    assert.equal(await last, 'a report');
+    assert.deepEqual(begun, [a, undefined]);
   });
-  await open(app, 'a', 1);
-  const { port } = new URL(app.url);
-  const ask = (query: string) =>
-    dial(Number(port), `GET /admin/verify${query} HTTP/1.1\r\nhost: x\r\nx-user-id: o\r\n\r\n`);
-  const first = await ask('');
-  await until(() => begun.length === 1);
-  const second = await ask('?couponId=a');
-  // Until it has come, and until its end is known.
-  await setTimeout(200);
-  second.socket.destroy();
-  await setTimeout(200);
-  first.socket.destroy();
-  assert.match(`${await ended.promise}`, /nobody waits/);
-  assert.equal((await call(app.url, 'GET /admin/verify')).status, 200);
-  assert.deepEqual(begun, [undefined, undefined]);
-  await app.stop();
-});
-test('different verifications that wait are bounded', async () => {
-  const go = Promise.withResolvers<void>();
-  const app = await startMemoryApp({
-    async verify() {
-      await go.promise;
-      return { ok: true };
-    },
+
+  test('of different coupons are bounded', async () => {
+    const go = Promise.withResolvers<void>();
+    const verifications = new Verifications(() => go.promise);
+    const first = verifications.ask(a, gone());
+    await new Promise(setImmediate);
+    const waiting = Array.from({ length: verificationsWaitingMax }, (_, i) =>
+      verifications.ask(`c${i}` as CouponId, gone()),
+    );
+    await assert.rejects(verifications.ask(b, gone()), Unavailable);
+    const shared = verifications.ask('c0' as CouponId, gone());
+    go.resolve();
+    await Promise.all([first, ...waiting, shared]);
   });
-  const ids = Array.from({ length: verificationsWaitingMax + 2 }, (_, i) => `c${i}`);
-  for (const id of ids) await open(app, id, 1);
-  const asked = ids.map(id => call(app.url, `GET /admin/verify?couponId=${id}`));
-  const refused = await Promise.race(asked);
-  assert.deepEqual([refused.status, refused.body.code], [503, 'UNAVAILABLE']);
-  go.resolve();
-  const statuses = (await Promise.all(asked)).map(({ status }) => status);
-  assert.equal(statuses.filter(status => status === 200).length, verificationsWaitingMax + 1);
-  await app.stop();
+
+  test('answer over HTTP, and go on when a client leaves', async () => {
+    let begun = 0;
+    const app = await startMemoryApp({
+      async verify(_, signal) {
+        if (++begun > 1) return { ok: true };
+        await new Promise(resolve => signal.addEventListener('abort', resolve));
+        throw signal.reason;
+      },
+    });
+    const { socket } = await dial(app.port, 'GET /admin/verify HTTP/1.1\r\nhost: x\r\n\r\n');
+    await until(() => begun === 1);
+    socket.destroy();
+    assert.equal((await call(app.url, 'GET /admin/verify')).status, 200);
+    await app.stop();
+  });
 });
