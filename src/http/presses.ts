@@ -201,14 +201,12 @@ export function pressOf(bytes: Buffer): Press | undefined {
         hosts++;
         break;
       case 6:
-        if (name.toLowerCase() === 'origin') from.origin = value;
-        if (decides(name.toLowerCase(), value)) return undefined;
-        break;
       case 7:
       case 10:
       case 16:
       case 17:
         if (decides(name.toLowerCase(), value)) return undefined;
+        if (name.toLowerCase() === 'origin') from.origin = value;
         break;
       case 14:
         if (name.toLowerCase() === 'sec-fetch-site') from.site = value;
