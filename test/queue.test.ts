@@ -6,6 +6,7 @@ import { Unavailable } from '../src/errors.ts';
 import { noMetrics } from '../src/metrics.ts';
 import { planBatch } from '../src/persist.ts';
 import { type Batch, done, PartitionLoop, type Stage } from '../src/stage.ts';
+import { StatusReader } from '../src/status.ts';
 import { c, k, u } from './support/entries.ts';
 import { fakeHost } from './support/fake-host.ts';
 import { LogDouble } from './support/log-double.ts';
@@ -93,6 +94,16 @@ suite('reserve and persist on a queue', () => {
     return place.kind === 'present' ? [place.told, place.next] : place.kind;
   };
 
+  /** What the one who pressed with this key is shown. */
+  const stateOf = async (userId: string, key: number): Promise<string> => {
+    const offset = world.log.of(requestLog).findIndex(({ text }) => text.includes(`"${userId}"`));
+    const tools = { log: world.log, ledger: world.ledger.it, board: world.board.it, store: world.store.it };
+    const { status } = await new StatusReader(tools).read({
+      ...{ partition: 0, offset, key: k(key), couponId: c('a'), userId: u(userId) },
+    });
+    return status.state === 'done' && 'slot' in status ? `${status.outcome} ${status.slot}` : status.state;
+  };
+
   test('a process that begins puts the ledger back to the rows, once no change is on its way any more', async () => {
     await world.open('a', 3);
     world.crowd(0, 2);
@@ -157,13 +168,19 @@ suite('reserve and persist on a queue', () => {
       await world.drain(world.persist);
       const stored = ['3 u2', '4 u3', '5 u4'];
       assert.deepEqual(await world.winners(), stored);
+      const shown = await Promise.all([0, 1, 2, 3, 4].map(i => stateOf(`u${i}`, i)));
+      assert.deepEqual(
+        shown,
+        ['accepted', 'accepted', 'issued 3', 'issued 4', 'issued 5'],
+        'issued is never without its row',
+      );
       world.crowd(7, 12);
       await world.drain(world.newReserve());
       await world.drain(world.persist);
       const more = isSoldOut ? [] : ['6 u7', '7 u8', '8 u9'];
       assert.deepEqual(await world.winners(), [...stored, ...more]);
-      const [shown] = await world.ledger.it.read(0, [{ couponId: c('a'), userId: u('x'), offset: 0 }]);
-      assert.equal(shown?.changes.at(-1)?.phase, 'sold_out', 'the door says what the log does');
+      const [seen] = await world.ledger.it.read(0, [{ couponId: c('a'), userId: u('x'), offset: 0 }]);
+      assert.equal(seen?.changes.at(-1)?.phase, 'sold_out', 'the door says what the log does');
       assert.deepEqual(await world.store.it.setAside({ limit: 9 }), [], 'nobody is refused by the tables');
     });
   }
