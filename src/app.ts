@@ -12,6 +12,7 @@ import { createHost, type Host } from './host.ts';
 import { Hub } from './hub.ts';
 import { FrontDoor } from './issue.ts';
 import { drainMsMax, embeddedAnswersPerTurnMax } from './limits.ts';
+import { withoutLostWinners } from './lost-slots.ts';
 import type { Log, Metrics } from './metrics.ts';
 import { Operator } from './operator.ts';
 import { persistStage } from './persist.ts';
@@ -251,7 +252,8 @@ async function groundServers(
     const stages: Stage[] = [];
     if (roles.includes('reserve')) stages.push(reserveStage(tools));
     if (roles.includes('persist')) stages.push(persistStage(tools));
-    return { ...wrapped, stages, answersPerTurnMax: Number.POSITIVE_INFINITY, lags: () => [], stop };
+    const shown = log.unhandled ? withoutLostWinners(wrapped.ledger, store) : wrapped.ledger;
+    return { ...wrapped, ledger: shown, stages, answersPerTurnMax: Number.POSITIVE_INFINITY, lags: () => [], stop };
   } catch (error) {
     await stop();
     throw error;

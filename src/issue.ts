@@ -293,12 +293,12 @@ export class FrontDoor {
   private judge(
     request: Waiting,
     partition: number,
-    { holder, changes, clock }: LedgerView,
+    { holder, inHand, changes, clock }: LedgerView,
     board: Awaited<ReturnType<OutcomeBoard['read']>>,
   ): Answer | undefined {
     const { couponId, userId, key, coupon } = request;
     if (holder) {
-      const committed = board && holder.offset < board.committedNext && !board.setAside.has(holder.offset);
+      const committed = board && !inHand && holder.offset < board.committedNext && !board.setAside.has(holder.offset);
       if (!committed) return undefined;
       if (holder.key !== key) return { kind: 'refused', code: 'DUPLICATED_COUPON', slot: holder.slot };
       return { kind: 'won_before', task: { couponId, userId, partition, offset: holder.offset, key }, holder };

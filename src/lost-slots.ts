@@ -3,7 +3,7 @@
  * The slots between are lost with them: nobody is given a slot that comes before one that is stored.
  */
 import type { RequestKey, UserId } from './coupon.ts';
-import type { Snapshot } from './ports.ts';
+import type { CouponReader, LedgerQuery, LedgerReader, LedgerView, Snapshot } from './ports.ts';
 import { currentTerms, type Holder, holderPairs } from './sale.ts';
 
 /**
@@ -43,3 +43,28 @@ function nobody(slots: Uint8Array, end: number): [UserId, Holder][] {
   }
   return holders;
 }
+
+/**
+ * The ledger as it may be shown beside a queue. Until it is put back to the rows, which a Redis that comes back with an
+ * older copy needs as well, it names winners who died in hand, while what is stored behind them covers their places. And
+ * after that it knows nothing of a sale whose opening died. So who has a coupon is what the store says, and who may yet
+ * have one is behind the store's checkpoint.
+ */
+export const withoutLostWinners = (ledger: LedgerReader, store: Pick<CouponReader, 'read'>): LedgerReader => ({
+  async read(partition, queries) {
+    const views = await ledger.read(partition, queries);
+    const isDoubtful = (view: LedgerView | undefined) => view && (view.holder || view.changes.length === 0);
+    const doubtful = queries.filter((_, i) => isDoubtful(views[i]));
+    if (doubtful.length === 0) return views;
+    const rows = await store.read(partition, doubtful);
+    const rowOf = new Map(doubtful.map((query, i) => [query, rows[i]]));
+    return views.map((view, i) => {
+      const row = rowOf.get(queries[i] as LedgerQuery);
+      if (!view || !row) return view;
+      if (row.holder) return { ...view, holder: row.holder };
+      const isInHand = view.holder !== undefined && view.holder.offset >= row.committedNext;
+      return isInHand ? { ...view, inHand: true } : { ...view, holder: undefined };
+    });
+  },
+  sales: wanted => ledger.sales(wanted),
+});

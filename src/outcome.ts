@@ -28,6 +28,8 @@ export interface View {
   malformed: boolean;
   /** The holder's row was refused by the store and waits for an operator. */
   holderSetAside: boolean;
+  /** Beside a queue: there was no row of the holder, which may die on its way, whatever is committed by now. */
+  inHand?: boolean;
 }
 
 /** The state of the request at `offset` with `key`. Undefined view: nothing is known at present. */
@@ -37,7 +39,7 @@ export function statusOf({ offset, key }: { offset: number; key: RequestKey }, v
   const { holder } = view;
   if (holder && holder.offset <= offset) {
     const mine = holder.offset === offset || holder.key === key;
-    const committed = holder.offset < view.committedNext;
+    const committed = !view.inHand && holder.offset < view.committedNext;
     if (committed && !view.holderSetAside) {
       return { state: 'done', outcome: mine ? 'issued' : 'duplicated', slot: holder.slot, at: holder.at };
     }

@@ -72,11 +72,12 @@ export interface EventLog {
    *   second reader beside the first (statistics, a stage of a user's own), no `verify`. Whoever reads is alone.
    * - Nothing tells a queue that was cut from one that was read: no alarm, and the last entry cannot be compared.
    * - 202 is as durable as the server that holds the queue.
-   * So a request may stay `accepted`, or a winner's slot be lost, for ever. What holds all the same: never more winners
-   * than stock, never two coupons of one user, `issued` never without its row. The ledger is rebuilt from the rows by
-   * each process that begins, once every change that is left has been stored: slots of winners that died are free
-   * again where nothing behind them was stored, and lost with them where something was (lost-slots.ts). What a loser was
-   * shown may then not hold: it lost against a winner that died before it was stored.
+   * So a request may stay `accepted`, a winner's slot be lost, and what an operator was answered (an opening, more stock,
+   * a close) be undone, for ever: a coupon whose opening died has its rows and is unknown to everybody else. What holds
+   * all the same: never more winners than stock, never two coupons of one user, `issued` never without its row. The
+   * ledger is rebuilt from the rows by each process that begins, once every change that is left has been stored: slots
+   * of winners that died are free again where nothing behind them was stored, and lost with them where something was
+   * (lost-slots.ts). What a loser was shown may then not hold: it lost against a winner that died before it was stored.
    */
   unhandled?(log: LogName, partition: number): Promise<number>;
   /**
@@ -156,7 +157,7 @@ export interface LedgerQuery {
 }
 
 /** Ledger's part of a View; `missing` and damaged states give none. `clock` is the partition's at the time of the read. */
-export type LedgerView = Pick<View, 'next' | 'holder' | 'changes' | 'malformed'> & { clock: Millis };
+export type LedgerView = Pick<View, 'next' | 'holder' | 'changes' | 'malformed' | 'inHand'> & { clock: Millis };
 
 /** One coupon's side of the fold. `next` and `clock` are the partition's at the time of the read. */
 export interface SaleView {

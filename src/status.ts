@@ -5,7 +5,7 @@
 import { Unavailable } from './errors.ts';
 import { statusBatchMax, statusQueueMax } from './limits.ts';
 import { type Status, statusOf, type View } from './outcome.ts';
-import type { CouponReader, EventLog, LedgerReader, LedgerView, OutcomeBoard } from './ports.ts';
+import type { CouponReader, LedgerReader, LedgerView, OutcomeBoard } from './ports.ts';
 import type { Task } from './task.ts';
 
 export interface Reading {
@@ -16,7 +16,6 @@ export interface Reading {
 }
 
 export interface StatusTools {
-  log: Pick<EventLog, 'unhandled'>;
   ledger: LedgerReader;
   board: Pick<OutcomeBoard, 'read'>;
   store: Pick<CouponReader, 'read'>;
@@ -74,28 +73,7 @@ export class StatusReader {
 async function readBatch(partition: number, tasks: readonly Task[], tools: StatusTools): Promise<Reading[]> {
   // While ledger or board is away the store answers, for what it holds.
   const live = await fromLedger(partition, tasks, tools).catch(() => undefined);
-  if (live) return tools.log.unhandled ? confirmed(partition, tasks, live, tools) : live;
-  return fromStore(partition, tasks, tools);
-}
-
-/**
- * A ledger beside a queue holds winners that will never be rows until it is put back to the rows, while others behind
- * them are stored: there only the store knows who has one.
- */
-async function confirmed(
-  partition: number,
-  tasks: readonly Task[],
-  live: readonly Reading[],
-  tools: StatusTools,
-): Promise<Reading[]> {
-  const named = tasks.filter((_, i) => 'slot' in (live[i] as Reading).status && live[i]?.status.state === 'done');
-  if (named.length === 0) return [...live];
-  const stored = await fromStore(partition, named, tools);
-  const of = new Map(named.map((task, i) => [task, stored[i] as Reading]));
-  return live.map((reading, i) => of.get(tasks[i] as Task) ?? reading);
-}
-
-async function fromStore(partition: number, tasks: readonly Task[], tools: StatusTools): Promise<Reading[]> {
+  if (live) return live;
   const views = await tools.store.read(partition, tasks);
   return tasks.map((task, i) => {
     const view = views[i] as View;

@@ -79,7 +79,7 @@ function setUp() {
       );
     },
   };
-  const status = new StatusReader({ log: {}, ledger, board, store });
+  const status = new StatusReader({ ledger, board, store });
   const hub = new Hub({ status, board, host, say() {} });
   return {
     host,

@@ -48,6 +48,11 @@ suite('the state of the request at offset 50 with key 1', () => {
       view({ holder: holder(50), committedNext: 50 }),
       { state: 'reserved', slot: 3 },
     ],
+    [
+      'won, in the hand of a process beside a queue',
+      view({ holder: holder(50), inHand: true }),
+      { state: 'reserved', slot: 3 },
+    ],
     ['won, committed exactly', view({ holder: holder(50), committedNext: 51 }), issued],
     ['won, set aside', view({ holder: holder(50), holderSetAside: true }), { state: 'set_aside' }],
     [

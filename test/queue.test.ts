@@ -3,6 +3,8 @@ import assert from 'node:assert/strict';
 import { afterEach, beforeEach, suite, test } from 'node:test';
 import { changeLog, encodeChange, encodeWon, requestLog, type Won } from '../src/entry.ts';
 import { Unavailable } from '../src/errors.ts';
+import { FrontDoor } from '../src/issue.ts';
+import { withoutLostWinners } from '../src/lost-slots.ts';
 import { noMetrics } from '../src/metrics.ts';
 import { planBatch } from '../src/persist.ts';
 import { type Batch, done, PartitionLoop, type Stage } from '../src/stage.ts';
@@ -94,11 +96,20 @@ suite('reserve and persist on a queue', () => {
     return place.kind === 'present' ? [place.told, place.next] : place.kind;
   };
 
+  const shown = () => {
+    const { board, store, ledger, tools } = world;
+    return { ...tools, board: board.it, store: store.it, ledger: withoutLostWinners(ledger.it, store.it) };
+  };
+  const atDoor = async (userId: string, key: number): Promise<string> => {
+    const door = new FrontDoor(shown());
+    const answer = await door.issue(c('a'), u(userId), k(key));
+    door.stop();
+    return answer.kind === 'refused' ? answer.code : answer.kind;
+  };
   /** What the one who pressed with this key is shown. */
   const stateOf = async (userId: string, key: number): Promise<string> => {
     const offset = world.log.of(requestLog).findIndex(({ text }) => text.includes(`"${userId}"`));
-    const tools = { log: world.log, ledger: world.ledger.it, board: world.board.it, store: world.store.it };
-    const { status } = await new StatusReader(tools).read({
+    const { status } = await new StatusReader(shown()).read({
       ...{ partition: 0, offset, key: k(key), couponId: c('a'), userId: u(userId) },
     });
     return status.state === 'done' && 'slot' in status ? `${status.outcome} ${status.slot}` : status.state;
@@ -174,10 +185,14 @@ suite('reserve and persist on a queue', () => {
         ['accepted', 'accepted', 'issued 3', 'issued 4', 'issued 5'],
         'issued is never without its row',
       );
+      const again = await atDoor('u0', 0);
+      assert.equal(again, isSoldOut ? 'INACTIVE_COUPON' : 'accepted', 'the dead have none at the door either');
+      assert.equal(await atDoor('u2', 2), 'won_before');
+      assert.equal(await atDoor('u2', 99), 'DUPLICATED_COUPON');
       world.crowd(7, 12);
       await world.drain(world.newReserve());
       await world.drain(world.persist);
-      const more = isSoldOut ? [] : ['6 u7', '7 u8', '8 u9'];
+      const more = isSoldOut ? [] : ['6 u0', '7 u7', '8 u8'];
       assert.deepEqual(await world.winners(), [...stored, ...more]);
       const [seen] = await world.ledger.it.read(0, [{ couponId: c('a'), userId: u('x'), offset: 0 }]);
       assert.equal(seen?.changes.at(-1)?.phase, 'sold_out', 'the door says what the log does');

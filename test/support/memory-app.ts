@@ -76,12 +76,12 @@ export async function startMemoryApp(options: MemoryAppOptions = {}): Promise<Me
   const say = (level: Level, message: string) => void said.push({ level, message });
   const metrics = createMetrics();
   const board = new MemoryBoard();
-  const log: EventLog = tamper.log?.(realLog) ?? realLog;
+  const log = tamper.log?.(realLog) ?? realLog;
   const store = tamper.store?.(realStore) ?? realStore;
   const ledger = tamper.ledger?.(realLedger) ?? realLedger;
   const sealer = createSealer(secret, log.identity, n => host.randomBytes(n));
   const door = new FrontDoor({ log, ledger, board, store, host, metrics, say });
-  const status = new StatusReader({ log, ledger, board, store });
+  const status = new StatusReader({ ledger, board, store });
   const hub = new Hub({ status, board, host, say });
   const operator = new Operator({ door, log, ledger, store, host });
   const stageTools = { log: realLog, ledger: realLedger, store: realStore, board, host, metrics, say };
