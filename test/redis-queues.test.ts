@@ -134,6 +134,16 @@ if (!url) {
       assert.equal(await beginning.append(requestLog, 0, ['f']), 9_000, 'a process that knows nothing asks');
     });
 
+    test('an older copy is put where its reader is, before a process that knows less gives offsets', async () => {
+      const { prefix, admin } = fresh();
+      const [reader, other] = [await open(prefix), await open(prefix)];
+      await other.append(requestLog, 0, ['a']);
+      await admin.set(`${prefix}:{0}:queue:${requestLog}:next`, '2');
+      await reader.read(requestLog, 0, 9, 100, 0);
+      assert.equal(await other.append(requestLog, 0, ['b']), 9);
+      assert.deepEqual((await read(reader, 9)).seen, ['9 b']);
+    });
+
     test('a lease has one holder, who may give it back; who comes while it is held is refused with the remedy', async () => {
       const { prefix } = fresh();
       const lost = Promise.withResolvers<string>();

@@ -90,7 +90,7 @@ export function connect(settings: RedisSettings, counts: RedisCounts): Connectio
     commandMs,
     run,
     script: <T>(name: ScriptName, key: string, args: readonly string[]) =>
-      run(() => scripts[name](key, ...args) as Promise<T>),
+      run(() => scripts[name](key, args) as Promise<T>),
     close: () => {
       state.closing = true;
       closing ??= disconnect(redis);
@@ -123,7 +123,8 @@ function checkedUrl(url: string): string {
   return url;
 }
 
-type Scripts = Record<ScriptName, (key: string, ...args: string[]) => Promise<unknown>>;
+/** Arguments come as one list: a rebuild has more of them than a call can take one by one. */
+type Scripts = Record<ScriptName, (key: string, args: readonly string[]) => Promise<unknown>>;
 
 function defineScripts(redis: Redis): Scripts {
   const commands = redis as unknown as Scripts;
@@ -132,7 +133,7 @@ function defineScripts(redis: Redis): Scripts {
     const lua = readFileSync(new URL(`scripts/${name}.lua`, import.meta.url), 'utf8');
     redis.defineCommand(`dibs_${name}`, { lua, numberOfKeys: 1 });
     const command = commands[`dibs_${name}` as ScriptName];
-    scripts[name] = (key, ...args) => command.call(commands, key, ...args);
+    scripts[name] = (key, args) => command.call(commands, key, args);
   }
   return scripts;
 }

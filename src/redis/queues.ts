@@ -188,7 +188,7 @@ export class RedisQueues implements EventLog {
   /** Takes entries in hand, but what is before `from`. Answers where the queue ended when there was none. */
   private async pop(queue: Queue, from: number, max: number): Promise<number | undefined> {
     const { least } = queue;
-    const [counter, ...items] = await this.popper.script<string[]>('queue_pop', queue.key, [`${max}`]);
+    const [counter, ...items] = await this.popper.script<string[]>('queue_pop', queue.key, [`${max}`, `${from}`]);
     const entries = items.map(entryOf);
     queue.least = Math.max(queue.least, Number(counter), (entries.at(-1)?.offset ?? -1) + 1);
     // What is before `from` was decided before: it came back with an older copy of the queue.
