@@ -210,16 +210,16 @@ describe('Redis in trouble', { skip, timeout: 60_000 }, () => {
     const board = createRedisBoard({ url, prefix: 'many' });
     t.after(() => Promise.all([ledger.close(), board.close()]));
     // More than a function takes as arguments one by one.
-    const malformed = Array.from({ length: 40_000 }, (_, i) => i);
+    const malformed = Array.from({ length: 80_000 }, (_, i) => i);
     const [sale] = snapshot().sales;
-    const sales = Array.from({ length: 20_000 }, (_, i) => ({ ...(sale as object), couponId: `c${i}` })) as never;
+    const sales = Array.from({ length: 40_000 }, (_, i) => ({ ...(sale as object), couponId: `c${i}` })) as never;
     const next = malformed.length;
     const frontier = { next, clock: 1, hash: 'h', strays: { malformed: next, unknown_coupon: 0 } };
     await ledger.rebuild(0, 'log', { ...snapshot(), sales: [], malformed, frontier }, undefined);
     await ledger.rebuild(1, 'log', { ...snapshot(), sales }, undefined);
     const seen = [await ledger.place(0), await ledger.place(1)].map(({ kind }) => kind);
     assert.deepEqual(seen, ['present', 'present']);
-    const setAside = Array.from({ length: 80_000 }, (_, i) => i);
+    const setAside = Array.from({ length: 150_000 }, (_, i) => i);
     await board.restore(0, { changeNext: 1, committedNext: next, setAside }, undefined);
     assert.deepEqual((await board.read(0, [79_999]))?.setAside, new Set([79_999]));
   });
