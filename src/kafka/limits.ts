@@ -1,4 +1,5 @@
 /** Bounds of the Kafka adapter, with their units. */
+import { changeDeadLetters, changeLog, type LogName, requestDeadLetters, requestLog } from '../entry.ts';
 
 /** `createKafkaLog` waits this long for brokers and for leaders of new topics. */
 export const startMsMax = 30_000;
@@ -64,6 +65,10 @@ export const closeMsMax = 2_000;
 export const lastCommitMsMax = 1_000;
 export const leaveMsMax = 800;
 
-/** Bytes of one batch in the request log, and in the logs that may quote its entries in base64. */
-export const requestBatchBytesMax = 1024 * 1024;
-export const changeBatchBytesMax = 8 * 1024 * 1024;
+/** Bytes of one batch in a log. Changes quote requests, and dead letters quote either of them, in base64. */
+export const batchBytesMax: Readonly<Record<LogName, number>> = {
+  [requestLog]: 1024 * 1024,
+  [changeLog]: 8 * 1024 * 1024,
+  [requestDeadLetters]: 12 * 1024 * 1024,
+  [changeDeadLetters]: 12 * 1024 * 1024,
+};

@@ -102,6 +102,32 @@ describe('set aside', { skip: noServices, concurrency: true, timeout: 110_000 },
     assert.deepEqual(new Set(copies.map(copy => copy.offset)), new Set(letters.map(letter => letter.offset)));
   });
 
+  inCluster('entries as large as they may be, and packed ones that would be larger', async (cluster, api) => {
+    const sale = await cluster.sale('welcome', () => api);
+    sale.press(100);
+    await sale.answeredAtLeast(30);
+    await poison(cluster, 'coupon-issued', [Buffer.alloc(1_000_000, 'x')]);
+    await poison(cluster, 'coupon-issued-success', [Buffer.alloc(8_000_000, 'x')]);
+    const packing = new Producer({
+      clientId: 'packing',
+      bootstrapBrokers: services.kafkaBrokers.split(','),
+      compression: 'gzip',
+      retries: 0,
+    });
+    const topic = `${cluster.namespace}.coupon-issued`;
+    const packed = packing.send({ messages: [{ topic, partition: 0, value: Buffer.alloc(7_000_000, 'x') }], acks: -1 });
+    await assert.rejects(packed, 'it would unpack to more than a change can quote');
+    await packing.close();
+    sale.press(100);
+    await sale.isRight();
+    const letters = await eventually(
+      'the letters',
+      () => lettersOf(api),
+      l => l.length >= 2,
+    );
+    assert.deepEqual(letters.map(letter => letter.log).toSorted(), ['coupon-issued', 'coupon-issued-success']);
+  });
+
   inCluster('a change that somebody made up', async (cluster, api) => {
     const sale = await cluster.sale('welcome', () => api);
     sale.press(100);
