@@ -11,7 +11,7 @@ import { Refused } from './errors.ts';
 import { createHost, type Host } from './host.ts';
 import { Hub } from './hub.ts';
 import { FrontDoor } from './issue.ts';
-import { drainMsMax, embeddedAnswersPerTurnMax } from './limits.ts';
+import { drainMsMax, embeddedAnswersPerTurnMax, secretLengthMin } from './limits.ts';
 import { withoutLostWinners } from './lost-slots.ts';
 import type { Log, Metrics } from './metrics.ts';
 import { Operator } from './operator.ts';
@@ -149,8 +149,15 @@ function stagesOf({ stages: own, store, log }: Ground, { stages: users = [] }: O
   if (log.unhandled && users.length > 0) {
     throw new Refused('a queue has one reader: stages of your own need the cluster or the embedded profile');
   }
-  const made = roles.includes('stats') && !log.unhandled ? [statsStage(store), ...users] : users;
-  return [...own, ...made.map(make => make({ store }))];
+  const made = users.map(make => make({ store }));
+  // Who shares a name shares its consumer group, and each of the two reads what the other one does not.
+  const taken = new Set(['reserve', 'persist', 'stats']);
+  for (const { name } of made) {
+    if (taken.has(name)) throw new Refused(`there is a stage named "${name}" already: give yours another name`);
+    taken.add(name);
+  }
+  const counting = roles.includes('stats') && !log.unhandled ? [statsStage(store)({ store })] : [];
+  return [...own, ...counting, ...made];
 }
 
 function readiness(log: EventLog, lags: StageLag[], lost: string | undefined): { ok: boolean; why?: string } {
@@ -328,8 +335,11 @@ function keptSecret(data: string): string {
   const path = join(data, 'secret');
   makeFolder(data);
   try {
-    return readFileSync(path, 'utf8').trim();
+    const secret = readFileSync(path, 'utf8').trim();
+    if (secret.length >= secretLengthMin) return secret;
+    throw new Refused(`${path} is cut short: bring it back, or set DIBS_SECRET to what it was`);
   } catch (error) {
+    if (error instanceof Refused) throw error;
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') {
       throw new Refused(`${path} cannot be read: let this user read it, or set DIBS_SECRET`);
     }
@@ -339,7 +349,7 @@ function keptSecret(data: string): string {
       );
     }
     const secret = Buffer.from(crypto.getRandomValues(new Uint8Array(32))).toString('base64url');
-    writeFileSync(path, `${secret}\n`, { mode: 0o600, flag: 'wx' });
+    writeFileSync(path, `${secret}\n`, { mode: 0o600, flag: 'wx', flush: true });
     return secret;
   }
 }

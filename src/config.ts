@@ -3,7 +3,7 @@
  * sentence: the value, what is wrong, the remedy.
  */
 import { Refused } from './errors.ts';
-import { applyBatchMax } from './limits.ts';
+import { applyBatchMax, secretLengthMin } from './limits.ts';
 
 export const profiles = ['embedded', 'scheduler', 'cluster'] as const;
 export type Profile = (typeof profiles)[number];
@@ -116,7 +116,8 @@ export function loadConfig({ flags = {}, env = {} }: { flags?: Text; env?: Text 
   const profile = oneOf('profile', text('profile'), profiles);
   const host = text('host');
   const secret = text('secret') || undefined;
-  if (secret !== undefined && secret.length < 16) throw refused('secret', '(hidden)', 'needs at least 16 characters');
+  if (secret !== undefined && secret.length < secretLengthMin)
+    throw refused('secret', '(hidden)', `needs at least ${secretLengthMin} characters`);
   if (profile !== 'embedded' && secret === undefined) {
     throw new Refused(
       `DIBS_SECRET is required in the ${profile} profile: set the same text of 16 characters or more for every process`,

@@ -15,7 +15,7 @@ import {
   type UserId,
 } from './coupon.ts';
 import { Alarm } from './errors.ts';
-import type { Counts, SaleChange } from './sale.ts';
+import { type Counts, noCounts, type SaleChange } from './sale.ts';
 
 /** Names of the logs, the brief's. A dead-letter log holds copies; the store's set-aside rows are the truth. */
 export const requestLog = 'coupon-issued';
@@ -187,6 +187,13 @@ export function decodeChange(e: LogEntry): Change | string {
 }
 
 const isPlace = (n: unknown): n is number => Number.isSafeInteger(n) && (n as number) >= 0;
+/** That every store can keep. */
+const isText = (t: unknown): t is string => typeof t === 'string' && t.isWellFormed() && !t.includes('\0');
+const isRecord = (r: unknown): r is Raw => typeof r === 'object' && r !== null;
+const totals = Object.keys(noCounts());
+const strays = ['malformed', 'unknown_coupon'] as const;
+const isTotals = (given: unknown, names: readonly string[]): boolean =>
+  isRecord(given) && names.every(name => isPlace(given[name]));
 const phaseNames = new Set<unknown>(['not_open', 'open', 'sold_out', 'closed']);
 
 function changeFault(raw: Raw): string | undefined {
@@ -213,18 +220,15 @@ function changeFault(raw: Raw): string | undefined {
         ? undefined
         : 'bad sale';
     case 'refused':
-      return isPlace(raw.offset) && isPlace(raw.at) && typeof raw.bytes === 'string' && typeof raw.why === 'string'
-        ? undefined
-        : 'bad refused';
+      return isPlace(raw.offset) && isPlace(raw.at) && isText(raw.bytes) && isText(raw.why) ? undefined : 'bad refused';
     case 'mark':
       return isPlace(raw.from) &&
         isPlace(raw.next) &&
         isPlace(raw.clock) &&
-        typeof raw.hash === 'string' &&
-        typeof raw.counts === 'object' &&
-        raw.counts !== null &&
-        typeof raw.strays === 'object' &&
-        raw.strays !== null
+        isText(raw.hash) &&
+        isRecord(raw.counts) &&
+        Object.values(raw.counts).every(counts => isTotals(counts, totals)) &&
+        isTotals(raw.strays, strays)
         ? undefined
         : 'bad mark';
     default:

@@ -8,6 +8,7 @@ export const userIdLengthMax = 64;
 export const couponIdLengthMax = 64;
 export const idempotencyKeyLengthMax = 64;
 export const couponNameLengthMax = 200;
+export const secretLengthMin = 16;
 export const stockMax = 10_000_000;
 export const issueBodyBytesMax = 1024;
 export const bodyBytesMax = 64 * 1024;
@@ -96,4 +97,3 @@ export const streamRetryMsMax = 3_000;
 
 // --- lists ----------------------------------------------------------------------------------------------------
 export const pageMax = 200;
-export const redriveMax = 1_000;

@@ -8,7 +8,8 @@ import { changeLog, encodeEntry, encodeWon, requestLog } from './entry.ts';
 import type { Host } from './host.ts';
 import { randomKey } from './host.ts';
 import type { FrontDoor, NotAppended } from './issue.ts';
-import { adminWaitMsMax, latchMsMax, redriveMax } from './limits.ts';
+import { adminWaitMsMax, latchMsMax } from './limits.ts';
+import { appendInParts } from './log.ts';
 import type { CouponStore, EventLog, LedgerReader, SaleView, SetAside } from './ports.ts';
 import { currentTerms } from './sale.ts';
 import { keyHash } from './task.ts';
@@ -118,22 +119,15 @@ export class Operator {
       winners: true,
       limit: Number.MAX_SAFE_INTEGER,
     });
-    const letters = all.filter(isRedrivable).slice(0, redriveMax);
-    const byPartition = Map.groupBy(letters, letter => letter.partition);
-    let redriven = 0;
-    for (const [partition, batch] of byPartition) {
+    const letters = all.filter(isRedrivable);
+    for (const [partition, batch] of Map.groupBy(letters, letter => letter.partition)) {
       const values = batch.map(({ couponId, userId, slot, offset, key, at }) =>
         encodeWon({ type: 'won', couponId, userId, slot, offset, key, at }),
       );
-      await log.append(
-        changeLog,
-        partition,
-        values,
-        batch.map(letter => letter.couponId),
-      );
-      redriven += batch.length;
+      const keys = batch.map(letter => letter.couponId);
+      await appendInParts(log, changeLog, partition, values, keys);
     }
-    return redriven;
+    return letters.length;
   }
 
   private async viewsOf(rows: CouponRow[]): Promise<CouponView[]> {

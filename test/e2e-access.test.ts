@@ -9,6 +9,8 @@ import { auditStage, readCounts } from '../examples/audit-stage.ts';
 import type { App } from '../src/app.ts';
 import { createClient } from '../src/client/index.ts';
 import { profiles } from '../src/config.ts';
+import { requestLog } from '../src/entry.ts';
+import { defineStage } from '../src/stage.ts';
 import { assertProblem, call } from './support/calls.ts';
 import { spawnDibs } from './support/child.ts';
 import { embeddedGround, type Ground, groundOf, notOwed, owed, untestable } from './support/profiles.ts';
@@ -149,6 +151,11 @@ for (const profile of profiles) {
         assert.equal(await claim(second.url, 'pear', 8), 3);
         await holds(() => assert.deepEqual(readCounts(path), { apple: 7, pear: 8 }));
         assert.ok(heard.length > 0);
+        await second.stop();
+        const taken = /^Refused: there is a stage named "(persist|audit)" already: give yours another name$/;
+        const persist = defineStage({ name: 'persist', log: requestLog, async handle() {} });
+        await assert.rejects(ground.start({}, { stages: [persist] }), taken);
+        await assert.rejects(ground.start({}, { stages: [auditStage(path), auditStage(path)] }), taken);
       } finally {
         await ground.close();
         rmSync(folder, { recursive: true, force: true });

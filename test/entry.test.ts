@@ -206,7 +206,16 @@ suite('a version that this build does not know stops whoever meets it', () => {
 suite('bytes that are no change give the reason', () => {
   const won = { v: 1, type: 'won', couponId: 'a', userId: 'u', slot: 1, offset: 4, key: '0000000000000001', at: 5 };
   const sale = { ...open, type: 'sale', offset: 1, at: 2, closed: false, phase: 'open', key: null };
-  const mark = { v: 1, type: 'mark', from: 0, next: 1, clock: 2, hash: '', counts: {}, strays: {} };
+  const mark = {
+    v: 1,
+    type: 'mark',
+    from: 0,
+    next: 1,
+    clock: 2,
+    hash: '',
+    counts: {},
+    strays: { malformed: 0, unknown_coupon: 0 },
+  };
   const table: [unknown, string][] = [
     [{ v: 1, type: 'request' }, 'unknown type'],
     [{ ...won, slot: -1 }, 'bad won'],
@@ -222,6 +231,11 @@ suite('bytes that are no change give the reason', () => {
     [{ ...mark, next: '1' }, 'bad mark'],
     [{ ...mark, counts: null }, 'bad mark'],
     [{ ...mark, hash: 1 }, 'bad mark'],
+    [{ ...mark, hash: 'a\0' }, 'bad mark'],
+    [{ ...mark, counts: { a: null } }, 'bad mark'],
+    [{ ...mark, counts: { a: { duplicated: 1, closed: 0, not_open: 0 } } }, 'bad mark'],
+    [{ ...mark, strays: {} }, 'bad mark'],
+    [{ v: 1, type: 'refused', offset: 1, at: 1, why: '\ud800', bytes: '' }, 'bad refused'],
     ['text', 'not an object'],
     [{}, 'no version'],
   ];

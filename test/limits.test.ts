@@ -23,7 +23,6 @@ suite('bounds that depend on each other', () => {
   });
   test('what is read at once fits what is answered at once', () => {
     assert.ok(limits.filterBatchMax <= limits.statusBatchMax, 'the filter reads through the ledger');
-    assert.ok(limits.redriveMax <= limits.appendBatchMax, 'a redrive is one append');
     assert.ok(limits.applyBatchMax <= 500, 'a ledger call stays below 5 ms');
     assert.ok(limits.appendBatchMax <= limits.acceptQueueMax);
   });

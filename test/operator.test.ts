@@ -3,7 +3,7 @@ import { afterEach, beforeEach, suite, test } from 'node:test';
 import type { CouponBody, CouponRow } from '../src/coupon.ts';
 import { requestLog } from '../src/entry.ts';
 import { FrontDoor } from '../src/issue.ts';
-import { latchMsMax, redriveMax, stockMax } from '../src/limits.ts';
+import { latchMsMax, stockMax } from '../src/limits.ts';
 import { noMetrics } from '../src/metrics.ts';
 import { isRedrivable, Operator, partitionOf, viewOf } from '../src/operator.ts';
 import type { SaleView } from '../src/ports.ts';
@@ -138,9 +138,18 @@ suite('redrive', () => {
     );
     assert.equal(await operator.redrive(undefined), 0);
   });
+  test('takes all there are', async () => {
+    world.put({ type: 'opened', couponId: c('a'), stock: 3_000, opensAt: null, closesAt: null });
+    world.crowd(0, 1_500);
+    await world.drainAll();
+    await world.realStore.createCoupon({ couponId: c('a'), partition: 0, body: body({ stock: 3_000 }), createdAt: 1 });
+    assert.equal(await operator.redrive(undefined), 1_500);
+    await world.drainAll();
+    assert.equal((await world.rows()).length, 1_500);
+  });
   test('is not stopped by a thousand dead letters that are older and cannot be redriven', async () => {
     world.put({ type: 'opened', couponId: c('a'), stock: 3, opensAt: null, closesAt: null });
-    world.put(...Array.from({ length: redriveMax + 1 }, malformed));
+    world.put(...Array.from({ length: 1_001 }, malformed));
     world.host.time += 1;
     world.put(request('u0', 1));
     await world.drainAll();

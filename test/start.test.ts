@@ -99,6 +99,8 @@ describe('start, embedded', { timeout: 60_000 }, () => {
     await assert.rejects(start(), refusal(/DIBS_SECRET/));
     rmSync(path);
     await assert.rejects(start(), refusal(/DIBS_SECRET/), 'one that is lost is not made anew in silence');
+    writeFileSync(path, '');
+    await assert.rejects(start(), refusal(/secret is cut short: bring it back, or set DIBS_SECRET/));
     writeFileSync(path, secret);
     await (await start()).stop();
   });

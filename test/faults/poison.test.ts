@@ -195,7 +195,8 @@ describe('set aside', { skip: noServices, concurrency: true, timeout: 110_000 },
     const sale = await cluster.sale('welcome', () => api);
     sale.press(60);
     await sale.answeredAtLeast(60);
-    const mark = { v: 1, type: 'mark', from: 1_000_000, next: 1_000_001, clock: 1, hash: 'h', counts: {}, strays: {} };
+    const strays = { malformed: 0, unknown_coupon: 0 };
+    const mark = { v: 1, type: 'mark', from: 1_000_000, next: 1_000_001, clock: 1, hash: 'h', counts: {}, strays };
     await poison(cluster, 'coupon-issued-success', [JSON.stringify(mark)]);
     const why = await eventually(
       'the alarm',
