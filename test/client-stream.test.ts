@@ -38,6 +38,14 @@ describe('the event parser', { timeout: 30_000 }, () => {
     }
   });
 
+  test('an event that was cut off was not heard: its id is not the last one', () => {
+    const parser = new SseParser();
+    parser.push('id: 1\ndata: x\n\nid: 2\nevent: progress\n');
+    assert.equal(parser.lastEventId, '1');
+    assert.deepEqual(parser.push('data: y\n\n'), [{ event: 'progress', data: 'y', lastEventId: '2' }]);
+    assert.equal(parser.lastEventId, '2');
+  });
+
   test('reads byte by byte through a streaming decoder', () => {
     const parser = new SseParser();
     const decoder = new TextDecoder();
@@ -123,6 +131,18 @@ describe('the push', { timeout: 30_000 }, () => {
     fake.release();
     assert.equal((await claim.outcome).outcome, 'issued');
     assert.equal(claim.via, 'stream');
+  });
+
+  test('that says what cannot be read gives way to asking', async () => {
+    fake.intercept = (seen, response) => {
+      if (!seen.path.endsWith('/events')) return false;
+      response.writeHead(200, { 'content-type': 'text/event-stream' });
+      response.write('event: progress\ndata: {"state":"accepted"}\n\nevent: outcome\ndata: <html>\n\n');
+      return true;
+    };
+    const claim = client().claim('c', { userId: 'ann' });
+    assert.equal((await claim.outcome).outcome, 'issued');
+    assert.equal(claim.via, 'poll');
   });
 
   test('is not needed: asking alone ends a claim too', async () => {

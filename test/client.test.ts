@@ -178,6 +178,53 @@ describe('a claim', { timeout: 30_000 }, () => {
     });
   });
 
+  for (const [status, body] of [
+    [403, '<html>not you'],
+    [404, ''],
+    [200, '<html>come in'],
+    [401, '{"code":"UNAUTHENTICATED"}'],
+  ] as const) {
+    test(`whose first try may be queued is not refused by a ${status} that says nothing of it`, async () => {
+      fake.intercept = (_, response) => {
+        if (posts().length === 1) response.destroy();
+        else response.writeHead(status).end(body);
+        return true;
+      };
+      await assert.rejects(client().claim('c', { userId: 'ann' }).outcome, { name: 'UnansweredError' });
+      assert.equal(posts().length, 2);
+    });
+  }
+
+  test('whose first try may be queued is told what dibs says of the coupon', async () => {
+    fake.intercept = (_, response) => {
+      if (posts().length > 1) return problem(response, 410, 'INACTIVE_COUPON', { reason: 'closed' });
+      response.destroy();
+      return true;
+    };
+    const end = await client().claim('c', { userId: 'ann' }).outcome;
+    assert.deepEqual(end, { outcome: 'inactive', couponId: 'c', reason: 'closed' });
+  });
+
+  for (const text of ['', 'null', '{}', '"accepted"', 'a page']) {
+    test(`answered with 200 and ${text === '' ? 'nothing' : text} is refused: that is not dibs`, async () => {
+      fake.intercept = (_, response) => {
+        response.writeHead(200).end(text);
+        return true;
+      };
+      const end = await client().claim('c', { userId: 'ann' }).outcome;
+      assert.equal(end.outcome === 'refused' && end.code, 'NOT_DIBS');
+    });
+  }
+
+  test('that cannot be sent is refused at once, and the value is not shown', async () => {
+    for (const who of [{ userId: '김철수' }, { token: 'secret\nof ann' }, { userId: 'ann', key: '키' }]) {
+      const end = await client().claim('c', who).outcome;
+      assert.ok(end.outcome === 'refused' && end.code === 'MALFORMED_REQUEST', JSON.stringify(end));
+      assert.match(end.detail, /^the header (x-user-id|authorization|idempotency-key) holds/);
+    }
+    assert.equal(fake.seen.length, 0);
+  });
+
   test('is rejected, bounded, when nobody listens', async () => {
     await fake.close();
     await assert.rejects(client({ triesMax: 4 }).claim('c', { userId: 'ann' }).outcome, (error: UnansweredError) => {

@@ -169,14 +169,19 @@ class RunningClaim implements Claim {
       this.tries++;
       let failure: ProblemError | UnreachableError;
       try {
-        return await http.call<TaskStatus>({ method: 'POST', path, headers: this.#headers, signal });
+        const task = await http.call<TaskStatus>({ method: 'POST', path, headers: this.#headers, signal });
+        if (typeof task.taskId === 'string') return task;
+        throw new ProblemError(200, { code: 'NOT_DIBS', detail: 'the answer is no task' });
       } catch (error) {
         if (signal.aborted || !(error instanceof ProblemError || error instanceof UnreachableError)) throw error;
         failure = error;
       }
       const asked = failure instanceof ProblemError ? failure.retryAfterMs : undefined;
       if (failure instanceof ProblemError) {
-        if (!mayPass(failure)) return refusalOf(this.couponId, failure);
+        if (!mayPass(failure)) {
+          if (!mayBeQueued || isVerdict(failure)) return refusalOf(this.couponId, failure);
+          throw this.#unanswered(failure);
+        }
         // A proxy's 502 says as little as a cut connection.
         if (failure.code !== 'NOT_ACCEPTED' && failure.status !== 429) mayBeQueued = true;
       } else mayBeQueued = true;
@@ -186,12 +191,16 @@ class RunningClaim implements Claim {
       const over = this.tries >= timing.triesMax || clock.now() + waitMs > until;
       if (over || (asked ?? 0) > timing.retryAfterMsMax) {
         if (!mayBeQueued && failure instanceof ProblemError) return refusalOf(this.couponId, failure);
-        const why = `no answer to the request after ${this.tries} tries: ${failure.message}`;
-        throw new UnansweredError({ couponId: this.couponId, key: this.key }, why, failure);
+        throw this.#unanswered(failure);
       }
       await clock.wait(waitMs, signal);
       signal.throwIfAborted();
     }
+  }
+
+  #unanswered(failure: ProblemError | UnreachableError): UnansweredError {
+    const why = `no answer to the request after ${this.tries} tries: ${failure.message}`;
+    return new UnansweredError({ couponId: this.couponId, key: this.key }, why, failure);
   }
 
   /** One claim never goes back, whichever streams and status reads it was pieced together from. */
@@ -239,6 +248,11 @@ class RunningClaim implements Claim {
 function mayPass({ status }: ProblemError): boolean {
   return status === 408 || status === 429 || status >= 500;
 }
+
+const verdicts = new Set(['DUPLICATED_COUPON', 'INACTIVE_COUPON', 'UNKNOWN_COUPON', 'MALFORMED_REQUEST']);
+
+/** Said of the coupon and the request, whichever try brings it. Anything else says nothing of an earlier try. */
+const isVerdict = ({ code }: ProblemError): boolean => verdicts.has(code);
 
 function refusalOf(couponId: string, error: ProblemError): ClaimOutcome {
   const { problem, code, detail, status, retryAfterMs } = error;

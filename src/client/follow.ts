@@ -157,6 +157,8 @@ class Follower {
     } catch (error) {
       if (signal.aborted) throw signal.reason;
       this.#lastError = error;
+      // A server that says what cannot be read has said nothing.
+      if (error instanceof SyntaxError) heard = false;
     }
     stream.close();
     return heard ? { kind: 'ended' } : { kind: 'broken', retryAfterMs: undefined };

@@ -105,6 +105,7 @@ export function createHttp(baseUrl: string, fetch: FetchLike, answerMsMax: numbe
         init.headers['content-type'] = 'application/json';
       }
       try {
+        refuseUnsendable(init.headers);
         const answer = await fetch(url, init);
         const text = await answer.text();
         if (answer.status < 200 || answer.status > 299) throw problemOf(answer, text);
@@ -221,13 +222,24 @@ function messageOf(error: unknown): string {
   return cause instanceof Error && cause.message ? `${error.message}: ${cause.message}` : error.message;
 }
 
+/** What no server could be asked: fetch would say so as if nothing answered, and with the value, which may be a token. */
+function refuseUnsendable(headers: Record<string, string>): void {
+  for (const [name, value] of Object.entries(headers)) {
+    if (/^[\x20-\x7e]*$/.test(value)) continue;
+    const detail = `the header ${name} holds what is not printable ASCII`;
+    throw new ProblemError(400, { code: 'MALFORMED_REQUEST', detail });
+  }
+}
+
 function parseBody(status: number, text: string): unknown {
-  if (text === '') return undefined;
+  let body: unknown;
   try {
-    return JSON.parse(text);
+    body = JSON.parse(text);
   } catch {
     throw new ProblemError(status, { code: 'NOT_DIBS', detail: 'the answer is not JSON' });
   }
+  if (typeof body === 'object' && body !== null) return body;
+  throw new ProblemError(status, { code: 'NOT_DIBS', detail: 'the answer is no JSON object' });
 }
 
 function problemOf(answer: FetchAnswer, text: string): ProblemError {

@@ -24,9 +24,12 @@ export class SseParser {
   #event = '';
   #data = '';
   #hasData = false;
+  /** Holds from the end of its event on: one that is cut off was not heard. */
+  #id: string;
 
   constructor(lastEventId = '') {
     this.lastEventId = lastEventId;
+    this.#id = lastEventId;
   }
 
   /**
@@ -75,7 +78,7 @@ export class SseParser {
         this.#event = value;
         return;
       case 'id':
-        if (!value.includes('\0')) this.lastEventId = value;
+        if (!value.includes('\0')) this.#id = value;
         return;
       case 'retry':
         if (/^[0-9]{1,9}$/.test(value)) this.retryMs = Number(value);
@@ -86,6 +89,7 @@ export class SseParser {
   }
 
   #dispatch(events: SseEvent[]): void {
+    this.lastEventId = this.#id;
     if (this.#hasData) {
       events.push({ event: this.#event || 'message', data: this.#data, lastEventId: this.lastEventId });
     }
