@@ -4,7 +4,7 @@ import { after, suite, test } from 'node:test';
 import { Admin } from '@platformatic/kafka';
 import { type LogEntry, logNames, requestLog } from '../src/entry.ts';
 import { createHost } from '../src/host.ts';
-import { tailEntriesMax } from '../src/kafka/limits.ts';
+import { tailCharactersMax, tailEntriesMax } from '../src/kafka/limits.ts';
 import { createKafkaLog, type KafkaLog } from '../src/kafka/log.ts';
 import { Tail } from '../src/kafka/tail.ts';
 
@@ -57,6 +57,13 @@ suite('Kafka: the tail', () => {
     assert.equal(tail.from(tail.end - tailEntriesMax - 1, 1), undefined);
     const first = tail.end - tailEntriesMax + append.length;
     assert.equal(tail.from(first, tailEntriesMax)?.length, tailEntriesMax - append.length);
+  });
+
+  test('keeps no more characters than may be read at once', () => {
+    const tail = new Tail();
+    for (let base = 0; base < 40; base++) tail.add(base, 1, ['x'.repeat(tailCharactersMax / 8)]);
+    assert.equal(tail.from(31, 9), undefined);
+    assert.equal(tail.from(32, 9)?.length, 8);
   });
 
   test('holds a text as it will be read: half a surrogate pair is not written', () => {

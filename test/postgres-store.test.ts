@@ -231,6 +231,22 @@ function postgresOnly(): void {
       assert.deepEqual([committed.inserted, committed.refused.map(a => a.slot)], [3, [3, 2 ** 40]]);
     }));
 
+  it('counts what went in when a trigger skips a row, so that the others and a redrive have their room', () =>
+    using(async ({ store, sql }) => {
+      await sql(`create function skip() returns trigger language plpgsql as $$ begin
+          if new.slot = 1 then return null; end if; return new;
+        end $$;
+        create trigger skip before insert on user_coupon for each row execute function skip()`);
+      const road = await Road.open(store, { stock: 3 });
+      const committed = await road.commit({ won: road.wins(1, 2), next: 3 });
+      assert.deepEqual([committed.inserted, committed.refused.map(a => a.slot)], [1, [1]]);
+      assert.equal((await road.row()).issued, 1);
+      await sql('drop trigger skip on user_coupon');
+      assert.equal((await road.commit({ won: road.wins(1, 1), next: 3 })).inserted, 1);
+      assert.equal((await road.commit({ won: road.wins(3, 3), next: 4 })).inserted, 1);
+      assert.deepEqual([(await road.row()).issued, (await road.slots()).map(([slot]) => slot)], [3, [1, 2, 3]]);
+    }));
+
   it('sets nobody aside for a cause that may pass: a lock, a full disk, a right that was taken away', () =>
     using(async ({ store, sql }) => {
       const road = await Road.open(store);

@@ -35,6 +35,8 @@ export const readerIdleMsMax = 30_000;
 
 /** Entries of one partition's end that are kept as they were appended: half a second of 16,000 a second. */
 export const tailEntriesMax = 8_192;
+/** Their characters: malformed entries, quoted, may be a megabyte each, and a read takes all that is here. */
+export const tailCharactersMax = 8 * 1024 * 1024;
 /** At the end of a log that this process made grow a moment ago (ms), a read waits so long for that before it asks. */
 export const tailGrowsMs = 20;
 export const tailWaitMsMax = 10;

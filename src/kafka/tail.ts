@@ -1,5 +1,5 @@
 import type { LogEntry } from '../entry.ts';
-import { tailAloneMs, tailEntriesMax, tailGrowsMs } from './limits.ts';
+import { tailAloneMs, tailCharactersMax, tailEntriesMax, tailGrowsMs } from './limits.ts';
 
 /**
  * The end of one partition, as this process appended it and had it acknowledged, without a gap: what the log would
@@ -14,6 +14,7 @@ export class Tail {
   /** Appends, in order: each begins where the one before ends. */
   #appends: LogEntry[][] = [];
   #count = 0;
+  #characters = 0;
   #grownAt = 0;
   /** Since when nobody else was seen to append. */
   #aloneSince = 0;
@@ -30,7 +31,12 @@ export class Tail {
     const append = values.map((text, i): LogEntry => ({ offset: base + i, at, text: text.toWellFormed() }));
     this.#appends.push(append);
     this.#count += append.length;
-    while (this.#count > tailEntriesMax && this.#appends.length > 1) this.#count -= this.#appends.shift()?.length ?? 0;
+    this.#characters += charactersOf(append);
+    while ((this.#count > tailEntriesMax || this.#characters > tailCharactersMax) && this.#appends.length > 1) {
+      const oldest = this.#appends.shift() as LogEntry[];
+      this.#count -= oldest.length;
+      this.#characters -= charactersOf(oldest);
+    }
     this.end = base + values.length;
     this.#grownAt = now;
     this.#grown.resolve();
@@ -67,8 +73,15 @@ export class Tail {
   #drop(): void {
     this.#appends = [];
     this.#count = 0;
+    this.#characters = 0;
     this.end = -1;
   }
+}
+
+function charactersOf(append: readonly LogEntry[]): number {
+  let characters = 0;
+  for (const { text } of append) characters += text.length;
+  return characters;
 }
 
 const offsetOf = (append: readonly LogEntry[] | undefined): number => append?.[0]?.offset ?? 0;
