@@ -91,7 +91,7 @@ export const doorMutants: readonly Mutant[] = [
   {
     name: 'issued before the commit',
     file: 'outcome.ts',
-    find: 'const committed = holder.offset < view.committedNext;',
+    find: 'const committed = !view.inHand && holder.offset < view.committedNext;',
     replace: 'const committed = view.committedNext >= 0;',
   },
   {
@@ -195,8 +195,8 @@ export const doorMutants: readonly Mutant[] = [
   {
     name: 'a redrive leaves one behind',
     file: 'operator.ts',
-    find: 'all.filter(isRedrivable).slice(0, redriveMax)',
-    replace: 'all.filter(isRedrivable).slice(1, redriveMax)',
+    find: 'all.filter(isRedrivable);',
+    replace: 'all.filter(isRedrivable).slice(1);',
   },
   {
     name: 'a task id forgets its partition',
