@@ -113,6 +113,20 @@ describe('the road through HTTP', () => {
     assert.ok(all.body.items.some((c: { couponId: string }) => c.couponId === named.body.couponId));
   });
 
+  test('a stock of -0 is 0: the row was made, its sale was not opened, and the answer was 409', async () => {
+    const body = '{"couponId":"minus","name":"Minus","stock":-0}';
+    const created = await call(app.url, 'POST /coupons', { body });
+    assert.deepEqual([created.status, created.body.stock, created.body.state], [201, 0, 'sold_out']);
+    assert.equal((await call(app.url, 'POST /coupons', { body: body.replace('-0', '0') })).status, 200);
+    const stocked = await call(app.url, 'POST /coupons/minus/stock', { body: { add: 1 } });
+    assert.deepEqual([stocked.status, stocked.body.stock], [200, 1]);
+    // No other number of a body may be as little as 0.
+    const add = await call(app.url, 'POST /coupons/minus/stock', { body: '{"add":-0}' });
+    assertProblem(add, '400 MALFORMED_REQUEST');
+    const free = '{"name":"Free","stock":1,"discount":{"type":"fixed","value":-0}}';
+    assertProblem(await call(app.url, 'POST /coupons', { body: free }), '400 MALFORMED_REQUEST');
+  });
+
   test('a coupon may have the name of something that every object has', async () => {
     assert.equal((await open(app, 'constructor', 1)).status, 201);
     assert.equal((await ended(app, await claim(app, 'constructor', 'ann'))).body.userCouponId, 'constructor.1');

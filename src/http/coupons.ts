@@ -251,7 +251,8 @@ function newCouponId(host: Host): string {
 function bodyOf({ name, stock, opensAt, closesAt, validUntil, discount }: CouponIn): CouponBody {
   const body: CouponBody = {
     name,
-    stock,
+    // JSON knows -0, which is kept as 0: it would be another body than the one that is there.
+    stock: stock + 0,
     opensAt: timeOf(opensAt, 'opensAt'),
     closesAt: timeOf(closesAt, 'closesAt'),
     validUntil: timeOf(validUntil, 'validUntil'),
