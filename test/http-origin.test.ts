@@ -49,6 +49,11 @@ test('the button is pressed by no such page either, whoever reads the request', 
     ['the page of a bent name', 'host: evil.example:8080\r\norigin: http://evil.example:8080', 403],
     ['a foreign page', `host: ${own}\r\norigin: http://evil.example`, 403],
     ['a foreign page, by the other header', `host: ${own}\r\nsec-fetch-site: cross-site`, 403],
+    // Node:http joins those that come twice: the bare reader took the last.
+    ['two origins, foreign and own', `host: ${own}\r\norigin: http://evil.example\r\norigin: http://${own}`, 403],
+    ['two origins, own first', `host: ${own}\r\norigin: http://${own}\r\norigin: http://evil.example`, 403],
+    ['two sites, foreign and own', `host: ${own}\r\nsec-fetch-site: cross-site\r\nsec-fetch-site: none`, 403],
+    ['two sites, own first', `host: ${own}\r\nsec-fetch-site: none\r\nsec-fetch-site: cross-site`, 403],
     ['the own page', `host: ${own}\r\norigin: http://${own}\r\nsec-fetch-site: same-origin`, 202],
   ];
   // Bare, and with what is left to node:http.

@@ -228,6 +228,8 @@ test('a press is one head, whole, and says nothing of how HTTP goes on', () => {
     'a body': whole.replace('length: 0', 'length: 1'),
     'a length of two digits': whole.replace('length: 0', 'length: 00'),
     'two lengths': whole.replace('example: b', 'content-length: 0'),
+    'two origins': whole.replace('example: b', 'origin:\r\nOrigin: b'),
+    'two sites': whole.replace('example: b', 'sec-fetch-site:\r\nSec-Fetch-Site: b'),
     'an end': whole.replace('keep-alive', 'close'),
     'an upgrade': whole.replace('keep-alive', 'keep-alive, upgrade'),
     chunks: whole.replace('example', 'Transfer-Encoding'),

@@ -206,10 +206,15 @@ export function pressOf(bytes: Buffer): Press | undefined {
       case 16:
       case 17:
         if (decides(name.toLowerCase(), value)) return undefined;
-        if (name.toLowerCase() === 'origin') from.origin = value;
+        if (name.toLowerCase() !== 'origin') break;
+        if (from.origin !== undefined) return undefined;
+        from.origin = value;
         break;
       case 14:
-        if (name.toLowerCase() === 'sec-fetch-site') from.site = value;
+        if (name.toLowerCase() === 'sec-fetch-site') {
+          if (from.site !== undefined) return undefined;
+          from.site = value;
+        }
         if (name.toLowerCase() !== 'content-length') break;
         if (value !== '0' || ++lengths > 1) return undefined;
     }
