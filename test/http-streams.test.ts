@@ -61,6 +61,20 @@ describe('streams', () => {
     assert.equal(await stream.next(), undefined);
   });
 
+  test('a task id with an escape is the same id, for the stream as for the status', async () => {
+    const taskId = sealed(app, 0);
+    const escaped = `%${taskId.charCodeAt(0).toString(16)}${taskId.slice(1)}`;
+    const { body } = await call(app.url, `GET /tasks/${escaped}`);
+    assert.equal(body.taskId, taskId);
+    const stream = await openStream(`${app.url}/tasks/${escaped}/events`);
+    assert.equal(stream.status, 200);
+    assert.deepEqual(await last(stream), body);
+    // An escape is undone once, and a broken one is of no task.
+    for (const none of [escaped.replace('%', '%25'), '%', '%E0%A4%A', '']) {
+      assertProblem(await call(app.url, `GET /tasks/${none}/events`), '404 UNKNOWN_TASK');
+    }
+  });
+
   test('the connection of a stream that has ended takes the next request', async () => {
     const taskId = sealed(app, 0);
     const stream = `GET /tasks/${taskId}/events HTTP/1.1\r\nhost: x\r\n\r\n`;

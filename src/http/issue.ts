@@ -26,6 +26,7 @@ import {
   replyOf,
   withHeaders,
 } from './problem.ts';
+import { unescaped } from './query.ts';
 import type { Rates } from './rate.ts';
 import type { Asker, Replies } from './replies.ts';
 import { taskJson } from './tasks.ts';
@@ -220,14 +221,8 @@ function prepare(headers: readonly string[]) {
 
 function couponIdOf(text: string): CouponId | undefined {
   if (isCouponId(text)) return text;
-  if (!text.includes('%')) return undefined;
-  try {
-    const decoded = decodeURIComponent(text);
-    return isCouponId(decoded) ? decoded : undefined;
-  } catch {
-    // A broken escape is no id.
-    return undefined;
-  }
+  const id = unescaped(text);
+  return isCouponId(id) ? id : undefined;
 }
 
 const requestOf = (asker: Asker) => (asker instanceof PressConnection ? asker : asker.req);

@@ -7,3 +7,12 @@ export function parseQuery(text: string): Record<string, unknown> {
   if (typeof limit === 'string' && /^-?[0-9]{1,9}$/.test(limit)) query.limit = Number(limit);
   return query;
 }
+
+/** What stands between two slashes of a path, without its escapes; undefined where one of those is broken. */
+export function unescaped(segment: string): string | undefined {
+  try {
+    return decodeURIComponent(segment);
+  } catch {
+    return undefined;
+  }
+}

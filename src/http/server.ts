@@ -52,7 +52,7 @@ import {
   withHeaders,
 } from './problem.ts';
 import type { Prometheus } from './prometheus.ts';
-import { parseQuery } from './query.ts';
+import { parseQuery, unescaped } from './query.ts';
 import { createRates } from './rate.ts';
 import { Replies } from './replies.ts';
 import { Routes } from './routes.ts';
@@ -288,14 +288,10 @@ function between(url: string, head: string, tail: string): string | undefined {
   return segment.includes('/') || segment.includes('?') ? undefined : segment;
 }
 
-/** `segment` stands in a path. */
+/** `segment` stands in a path. A broken escape: what is said of those elsewhere is said of it. */
 function mayBeGiven(segment: string, sealer: Sealer): boolean {
-  try {
-    return sealer.knows(decodeURIComponent(segment));
-  } catch {
-    // A broken escape: what is said of those elsewhere is said of it.
-    return true;
-  }
+  const taskId = unescaped(segment);
+  return taskId === undefined || sealer.knows(taskId);
 }
 
 function addHooks(app: FastifyInstance, headers: readonly string[], say: Log, routes: Routes): void {

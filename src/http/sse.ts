@@ -13,6 +13,7 @@ import type { Sealer } from '../task.ts';
 import { addressOf, askedOf } from './asked.ts';
 import { retryAfterS } from './limits.ts';
 import { type NotOffered, notOffered, problem, type Reply, replyOf, unavailable, withHeaders } from './problem.ts';
+import { unescaped } from './query.ts';
 import { networkOf } from './rate.ts';
 import type { Replies, Writer } from './replies.ts';
 import { openTask, taskJson, unknownTask } from './tasks.ts';
@@ -74,8 +75,10 @@ export class Streams {
     ];
   }
 
-  serve(req: IncomingMessage, res: ServerResponse, taskId: string) {
+  /** `taskText` is what stands in the path. */
+  serve(req: IncomingMessage, res: ServerResponse, taskText: string) {
     const { replies: out } = this.tools;
+    const taskId = unescaped(taskText) ?? '';
     const task = openTask(taskId, this.tools);
     const { accept, lastEventId } = askedOf(req.rawHeaders);
     if ('code' in task) return this.refuse(res, task === unknownTask ? refusals.unknown : refusals.unavailable);
