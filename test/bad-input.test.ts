@@ -255,7 +255,14 @@ describe('bad input', () => {
       [{ ...good, more: 1 }, /unknown field "more"/],
       [{ name: 'x' }, /stock/],
       [{ ...good, opensAt: '2030-02-30T00:00:00Z' }, /body\.opensAt/],
-      [{ ...good, discount: { type: 'percent', value: 101 } }, /body\.discount/],
+      [{ ...good, discount: { type: 'percent', value: 101 } }, /body\.discount\.value must be <= 100$/],
+      [{ ...good, discount: { type: 'percent', value: 15.5 } }, /body\.discount\.value must be integer/],
+      [{ ...good, discount: { type: 'percent', value: 0 } }, /body\.discount\.value must be >= 1/],
+      [{ ...good, discount: { type: 'percent' } }, /body\.discount must have required property 'value'/],
+      [{ ...good, discount: { type: 'fixed', value: 1e9 + 1 } }, /body\.discount\.value must be <= 1000000000/],
+      [{ ...good, discount: { type: 'free', value: 5 } }, /body\.discount\.type /],
+      [{ ...good, discount: { value: 500 } }, /body\.discount must have required property 'type'/],
+      [{ ...good, discount: { type: 'percent', value: 5, of: 1 } }, /body\.discount has the unknown field "of"/],
     ];
     for (const [body, detail] of details) {
       assert.match((await call(app.url, 'POST /coupons', { body })).body.detail, detail);

@@ -230,6 +230,15 @@ describe('the road through HTTP', () => {
       ...['GET /healthz', 'GET /readyz', 'GET /metrics'],
     ];
     for (const route of contract) assert.ok(routes.includes(route), route);
+    const { discount } = body.paths['/coupons'].post.requestBody.content['application/json'].schema.properties;
+    assert.deepEqual(discount.properties, {
+      type: { enum: ['fixed', 'percent'] },
+      value: { type: 'integer', minimum: 1, maximum: 1_000_000_000 },
+    });
+    assert.deepEqual(
+      [discount.if.properties, discount.if.required, discount.then.properties],
+      [{ type: { type: 'string', enum: ['percent'] } }, ['type'], { value: { type: 'integer', maximum: 100 } }],
+    );
     const issue = body.paths['/coupons/{couponId}/issue'].post;
     assert.deepEqual(
       Object.keys(issue.responses).map(Number),

@@ -31,10 +31,16 @@ export const NoBody = Type.Object({}, closed);
 export const noQuery = Type.Object({}, closed);
 
 // --- coupons --------------------------------------------------------------------------------------------------
-const Discount = Type.Union([
-  Type.Object({ type: Type.Literal('fixed'), value: Type.Integer({ minimum: 1, maximum: discountFixedMax }) }, closed),
-  Type.Object({ type: Type.Literal('percent'), value: Type.Integer({ minimum: 1, maximum: 100 }) }, closed),
-]);
+/** No union of two kinds: of that only the first one's complaint would be told, about the other one's `type`. */
+const Discount = Type.Object(
+  { type: Type.Enum(['fixed', 'percent']), value: Type.Integer({ minimum: 1, maximum: discountFixedMax }) },
+  {
+    ...closed,
+    if: Type.Object({ type: Type.Literal('percent') }),
+    // biome-ignore lint/suspicious/noThenProperty: JSON Schema has it.
+    then: Type.Object({ value: Type.Integer({ maximum: 100 }) }),
+  },
+);
 
 export const NewCoupon = Type.Object(
   {
