@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { EventEmitter, once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { after, before, describe, test } from 'node:test';
+import { requestLog } from '../src/entry.ts';
 import { keepAliveMs } from '../src/http/limits.ts';
 import { PressConnection, pressOf } from '../src/http/presses.ts';
 import { call, raw, until } from './support/calls.ts';
@@ -95,6 +96,24 @@ describe('presses', () => {
     assert.deepEqual(statuses(await inPieces(pieces, isWhole(3))), ['202', '404', '202']);
   });
 
+  test('behind an answer that ends the connection nothing is carried out', async () => {
+    const socket = connect({ port: app.port, host: '127.0.0.1', allowHalfOpen: true });
+    await once(socket, 'connect');
+    let text = '';
+    socket.on('data', chunk => {
+      text += String(chunk);
+    });
+    const nextBefore = await requests();
+    socket.write(press('jo', 'origin: http://evil.example\r\n'));
+    await once(socket, 'end');
+    assert.match(text, /^HTTP\/1\.1 403 [\s\S]*connection: close/);
+    // It was issued, and its answer never written.
+    socket.end(press('kim'));
+    await once(socket, 'close');
+    await inTurn([press('leo')]);
+    assert.equal(await requests(), nextBefore + 1, "leo's alone");
+  });
+
   test('a smuggled request is none: whoever says two lengths is refused by node:http', async () => {
     const lengths = 'content-length: 0\r\ncontent-length: 0\r\n';
     for (const more of [lengths, 'transfer-encoding: chunked\r\ncontent-length: 0\r\n']) {
@@ -122,6 +141,8 @@ describe('presses', () => {
     assert.match(await raw(other.port, ''), /^HTTP\/1\.1 400 /);
     await other.stop();
   });
+
+  const requests = () => app.log.end(requestLog, 0);
 
   /** Each after the answer to the one before. */
   async function inTurn(requests: string[]): Promise<string> {

@@ -144,6 +144,8 @@ export class PressConnection {
   }
 
   private receive(chunk: Buffer): void {
+    // Behind an answer that ends the connection nothing is carried out: nobody would hear of it.
+    if (!this.socket.writable) return;
     if (this.awaited) {
       this.held.push(chunk);
       this.socket.pause();
