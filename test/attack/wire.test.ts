@@ -88,6 +88,24 @@ describe('the wire', () => {
     assert.match(broken, /^HTTP\/1\.1 400 /);
   });
 
+  test('an answer under way is not lost to what is no HTTP behind it', async t => {
+    // Each was an end without a byte: the answer was in the socket, not yet on the wire.
+    const press = `POST /coupons/welcome/issue HTTP/1.1\r\n${ann.replace('ann', 'bob')}`;
+    const attempts: Record<string, string> = {
+      'a coding that is none': `${press}transfer-encoding: identity\r\n\r\n{}`,
+      'a chunk without a size': `${press}content-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\nZZ\r\n{}\r\n0\r\n\r\n`,
+    };
+    const kept = await app.kept();
+    for (const [name, bytes] of Object.entries(attempts)) {
+      await t.test(name, async () => {
+        const text = await send(bytes);
+        assert.match(text, /^HTTP\/1\.1 415 [\s\S]*connection: close[\s\S]*"code":"UNSUPPORTED_MEDIA_TYPE"/i);
+        assert.equal(text.match(/HTTP\/1\.1 /g)?.length, 1, text);
+      });
+    }
+    await assertKept(app, kept);
+  });
+
   test('two meanings in one head: one answer, an end, and nothing of what was smuggled', async t => {
     const kept = await app.kept();
     const inner = `POST /coupons/welcome/issue HTTP/1.1\r\nhost: x\r\nx-user-id: smuggled\r\n\r\n`;
