@@ -291,10 +291,13 @@ export interface StatsUpdate {
   lastWonAt: Millis | null;
 }
 
+/** The last row of a page. No two of a user are the same in both. */
+export type PageEnd = Pick<UserCouponRow, 'issuedAt' | 'couponId'>;
+
 export interface UserCouponPage {
   items: UserCouponRow[];
-  /** Opaque; give it back as `after`. */
-  next: string | undefined;
+  /** Give it back as `after`; undefined on the last page. */
+  next: PageEnd | undefined;
 }
 
 export type Redeemed =
@@ -310,8 +313,8 @@ export interface CouponReader {
   checkpoint(partition: number): Promise<Checkpoint>;
   /** Views as of the checkpoint, from one snapshot, in the order of the queries: the answer while the ledger is away. */
   read(partition: number, queries: readonly LedgerQuery[]): Promise<View[]>;
-  /** A user's coupons below the checkpoint's next, newest first. `after` is a page's `next`; a text that is none starts at the beginning. */
-  userCoupons(userId: UserId, limit: number, after?: string): Promise<UserCouponPage>;
+  /** A user's coupons below the checkpoint's next, newest first, from the beginning or behind a page's end. */
+  userCoupons(userId: UserId, limit: number, after?: PageEnd): Promise<UserCouponPage>;
   /** Everything set aside, oldest first. */
   setAside(filter: SetAsideFilter): Promise<SetAside[]>;
   stats(couponId: CouponId, seconds: number, now: Millis): Promise<SaleStats>;

@@ -162,6 +162,18 @@ describe('the road through HTTP', () => {
     assert.deepEqual([rest.body.items.length, rest.body.next], [1, undefined]);
     const ids = [...first.body.items, ...rest.body.items].map(item => item.couponId);
     assert.deepEqual(ids, ['page-c', 'page-b', 'page-a']);
+    const all = await call(app.url, 'GET /me/coupons?after=', { headers: as('pam') });
+    assert.equal(all.body.items.length, 3, 'behind nothing is from the beginning');
+  });
+
+  test('what is no end of a page is refused: it was answered with the first page, for ever', async () => {
+    const text = (cursor: string) => Buffer.from(cursor).toString('base64url');
+    const cursors = ['1', '1 Page', '1 a b', 'x a', `${'1'.repeat(16)} a`];
+    for (const after of ['garbage', '%00', ...cursors.map(text)]) {
+      const answer = await call(app.url, `GET /me/coupons?after=${after}`, { headers: as('pam') });
+      assertProblem(answer, '400 MALFORMED_REQUEST');
+      assert.match(answer.body.detail, /querystring\.after/);
+    }
   });
 
   test('the operator sees statistics, lag, dead letters and the proof', async () => {
@@ -325,7 +337,8 @@ describe('when something is away', () => {
   test('a defect of ours is 500, told to the operator by its route, without what was sent', async () => {
     failing.store = new TypeError('a defect');
     const secrets = { ...as('ann'), authorization: 'Bearer the.token.itself' };
-    assertProblem(await call(app.url, 'GET /me/coupons?after=secret', { headers: secrets }), '500 INTERNAL');
+    const after = Buffer.from('1 secret').toString('base64url');
+    assertProblem(await call(app.url, `GET /me/coupons?after=${after}`, { headers: secrets }), '500 INTERNAL');
     assertProblem(await call(app.url, 'POST /coupons/nobody/issue', { headers: secrets }), '500 INTERNAL');
     failing.store = undefined;
     const errors = app.said.filter(({ level }) => level === 'error').map(({ message }) => message);

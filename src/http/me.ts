@@ -2,15 +2,16 @@ import type { FastifyInstance } from 'fastify';
 import {
   type CouponId,
   type CouponRow,
+  isCouponId,
   type Millis,
   parseUserCouponId,
   type UserCouponRow,
   userCouponIdOf,
 } from '../coupon.ts';
 import type { Host } from '../host.ts';
-import type { CouponStore } from '../ports.ts';
+import type { CouponStore, PageEnd } from '../ports.ts';
 import type { Access } from './access.ts';
-import { ProblemError, problem } from './problem.ts';
+import { malformed, ProblemError, problem } from './problem.ts';
 import {
   NoBody,
   pathOf,
@@ -45,14 +46,14 @@ export function meRoutes(app: FastifyInstance, { store, host, access }: MeTools)
     async (request, reply) => {
       const userId = await access.user(request);
       const { limit, after } = request.query as { limit: number; after?: string };
-      const { items, next } = await store.userCoupons(userId, limit, after);
+      const { items, next } = await store.userCoupons(userId, limit, after ? parsePageEnd(after) : undefined);
       const rows = await store.coupons([...new Set(items.map(item => item.couponId))]);
       const coupons = new Map(rows.map(row => [row.couponId, row]));
       const now = host.now();
       reply.header('cache-control', 'no-store');
       return {
         items: items.map(item => userCouponJson(item, coupons.get(item.couponId), now)),
-        ...(next === undefined ? {} : { next }),
+        ...(next === undefined ? {} : { next: pageEndText(next) }),
       };
     },
   );
@@ -92,6 +93,18 @@ export function meRoutes(app: FastifyInstance, { store, host, access }: MeTools)
       }
     },
   );
+}
+
+const pageEndText = ({ issuedAt, couponId }: PageEnd): string =>
+  Buffer.from(`${issuedAt} ${couponId}`).toString('base64url');
+
+/** A client that is given the first page again for what it mangled would go round for ever. */
+function parsePageEnd(text: string): PageEnd {
+  const [issuedAt = '', couponId, ...more] = Buffer.from(text, 'base64url').toString().split(' ');
+  if (/^[0-9]{1,15}$/.test(issuedAt) && isCouponId(couponId) && more.length === 0) {
+    return { issuedAt: Number(issuedAt), couponId };
+  }
+  throw new ProblemError(malformed("querystring.after must be a page's next"));
 }
 
 function userCouponJson(item: UserCouponRow, coupon: CouponRow | undefined, now: Millis): object {

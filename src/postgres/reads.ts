@@ -1,15 +1,8 @@
 /** What is read from the store: coupons, rows of users, what is set aside, and views for tasks. */
-import {
-  type CouponId,
-  type CouponRow,
-  isCouponId,
-  type RequestKey,
-  type UserCouponRow,
-  type UserId,
-} from '../coupon.ts';
+import type { CouponId, CouponRow, RequestKey, UserCouponRow, UserId } from '../coupon.ts';
 import { encodeWon, type LogName, requestLog, type Won } from '../entry.ts';
 import type { View } from '../outcome.ts';
-import type { LedgerQuery, SetAside, SetAsideFilter, UserCouponPage } from '../ports.ts';
+import type { LedgerQuery, PageEnd, SetAside, SetAsideFilter, UserCouponPage } from '../ports.ts';
 import type { SaleChange } from '../sale.ts';
 import type { Row, Runner } from './connection.ts';
 
@@ -43,33 +36,21 @@ export const listCoupons = (runner: Runner, limit: number): Promise<CouponRow[]>
     values: [limit],
   });
 
-/** A page's end: the time and coupon of its last row, which name one row of a user. */
-const pageEnd = (row: UserCouponRow): string => Buffer.from(`${row.issuedAt} ${row.couponId}`).toString('base64url');
-
-function parsePageEnd(text: string | undefined): { issuedAt: number; couponId: string } | undefined {
-  const [time = '', couponId] = Buffer.from(text ?? '', 'base64url')
-    .toString()
-    .split(' ');
-  return /^[0-9]{1,15}$/.test(time) && isCouponId(couponId) ? { issuedAt: Number(time), couponId } : undefined;
-}
-
 export async function userCoupons(
   runner: Runner,
   userId: UserId,
   limit: number,
-  after: string | undefined,
+  after: PageEnd | undefined,
 ): Promise<UserCouponPage> {
-  const end = parsePageEnd(after);
   const rows = await runner.rows<UserCouponRow>({
     name: 'user_coupons',
     text: `select ${userCouponColumns} from user_coupon u ${covered}
       where u.user_id = $1 and ($2::bigint is null or (u.issued_at, u.coupon_id) < ($2, $3::text))
       order by u.issued_at desc, u.coupon_id desc limit $4`,
-    values: [userId, end?.issuedAt ?? null, end?.couponId ?? '', limit + 1],
+    values: [userId, after?.issuedAt ?? null, after?.couponId ?? '', limit + 1],
   });
   const items = rows.slice(0, limit);
-  const last = items[items.length - 1];
-  return { items, next: rows.length > limit && last ? pageEnd(last) : undefined };
+  return { items, next: rows.length > limit ? items.at(-1) : undefined };
 }
 
 /** Chunks by slot, each its own statement: verify may take its time. */

@@ -7,6 +7,7 @@ import type {
   Checkpoint,
   CouponReader,
   LedgerQuery,
+  PageEnd,
   SaleStats,
   SetAside,
   SetAsideFilter,
@@ -75,12 +76,12 @@ export class SqliteReader implements CouponReader {
     });
   }
 
-  async userCoupons(userId: UserId, limit: number, after?: string): Promise<UserCouponPage> {
-    const { issuedAt, couponId } = parseAfter(after);
+  async userCoupons(userId: UserId, limit: number, after?: PageEnd): Promise<UserCouponPage> {
+    const { issuedAt, couponId } = after ?? { issuedAt: Number.MAX_SAFE_INTEGER, couponId: '' };
     return this.database.read(() => {
       const rows = this.sql.ofUser.all(userId, issuedAt, couponId, limit + 1) as unknown as UserCouponCells[];
       const items = rows.slice(0, limit).map(userCouponOf);
-      return { items, next: rows.length > limit ? afterOf(items[items.length - 1]) : undefined };
+      return { items, next: rows.length > limit ? items.at(-1) : undefined };
     });
   }
 
@@ -203,14 +204,3 @@ const reads = {
 /** Of one sale: first and last won, issued, then the counts. */
 type StatsCells = [firstWonAt: Millis | null, lastWonAt: Millis | null, issued: number, ...counts: CountsCells];
 type SeriesCells = [second: Millis, issued: number, ...counts: CountsCells];
-
-/** A page goes on after (issuedAt, couponId), which is unique for one user. */
-const afterOf = (row: UserCouponRow | undefined): string | undefined =>
-  row && Buffer.from(`${row.issuedAt}:${row.couponId}`).toString('base64url');
-
-function parseAfter(after: string | undefined): { issuedAt: Millis; couponId: string } {
-  const found = after && /^([0-9]{1,15}):([a-z0-9-]+)$/.exec(Buffer.from(after, 'base64url').toString());
-  return found
-    ? { issuedAt: Number(found[1]), couponId: found[2] as string }
-    : { issuedAt: Number.MAX_SAFE_INTEGER, couponId: '' };
-}

@@ -1,8 +1,8 @@
 /** What every CouponStore promises to those who read it, and to users and stages who write a little. */
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
-import type { UserId } from '../../src/coupon.ts';
-import type { CouponStore, Snapshot, StatsUpdate } from '../../src/ports.ts';
+import type { CouponId, UserId } from '../../src/coupon.ts';
+import type { CouponStore, PageEnd, Snapshot, StatsUpdate } from '../../src/ports.ts';
 import { type Holder, holderPairs, noCounts } from '../../src/sale.ts';
 import { k as keyOf } from '../support/entries.ts';
 import { collected, Road, t0 } from './coupon-road.ts';
@@ -180,7 +180,7 @@ function usersCoupons(store: () => CouponStore): void {
     const found: number[] = [];
     const seen = new Set<string>();
     let pages = 0;
-    for (let after: string | undefined; pages === 0 || after !== undefined; pages++) {
+    for (let after: PageEnd | undefined; pages === 0 || after !== undefined; pages++) {
       const page = await store().userCoupons(userId, 2, after);
       for (const { issuedAt, couponId } of page.items) {
         found.push(issuedAt - t0);
@@ -191,9 +191,15 @@ function usersCoupons(store: () => CouponStore): void {
     assert.deepEqual([pages, found, seen.size], [3, [50, 30, 30, 20, 10], 5]);
     const all = await store().userCoupons(userId, 5);
     assert.deepEqual([all.items.length, all.next], [5, undefined]);
-    for (const nonsense of ['', 'zzz', '\0', Buffer.from('x y').toString('base64url')]) {
-      assert.deepEqual(await store().userCoupons(userId, 5, nonsense), all);
-    }
+    // Behind any place, whether a row is there or not.
+    const behind = async (ms: number, couponId: string) => {
+      const page = await store().userCoupons(userId, 5, { issuedAt: t0 + ms, couponId: couponId as CouponId });
+      return page.items.map(item => item.issuedAt - t0);
+    };
+    assert.deepEqual(await behind(30, 'z'.repeat(64)), [30, 30, 20, 10]);
+    assert.deepEqual(await behind(30, '-'), [20, 10]);
+    assert.deepEqual(await behind(-t0, 'a'), []);
+    assert.deepEqual(await behind(999_999_999_999_999 - t0, 'a'), [50, 30, 30, 20, 10]);
     assert.deepEqual(await store().userCoupons('nobody' as UserId, 5), { items: [], next: undefined });
   });
 
