@@ -1,8 +1,12 @@
 /** Who is let in, how often and from where: tokens, rates, origins, roles of a process. */
 import assert from 'node:assert/strict';
 import { generateKeyPairSync } from 'node:crypto';
-import { after, before, describe, test } from 'node:test';
+import { after, before, describe, type TestContext, test } from 'node:test';
 import { exportJWK, SignJWT } from 'jose';
+import { createHost } from '../src/host.ts';
+import { askedOf } from '../src/http/asked.ts';
+import { createAuth } from '../src/http/auth.ts';
+import { jwksFreshMsMax, jwksKeptMsMax, jwksMsMin } from '../src/http/limits.ts';
 import { Buckets, networkOf } from '../src/http/rate.ts';
 import { assertProblem, call, until } from './support/calls.ts';
 import { claim, ended, open } from './support/http-claims.ts';
@@ -60,6 +64,109 @@ describe('tokens', () => {
       await call(app.url, 'POST /coupons/signed/issue', { headers: { 'idempotency-key': 'k' } }),
       '401 UNAUTHENTICATED',
     );
+  });
+});
+
+describe('a key set', () => {
+  const named = (kid: string) => {
+    const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+    return { kid, privateKey, jwk: { ...publicKey.export({ format: 'jwk' }), kid, alg: 'ES256' } };
+  };
+  const [one, two] = [named('one'), named('two')];
+
+  /** A set of the first key, and who asks it, under a clock of the test. */
+  async function started(t: TestContext) {
+    t.mock.timers.enable({ apis: ['Date'], now: Date.now() });
+    const keySet = await startKeySet(one.jwk);
+    t.after(() => keySet.close());
+    const host = { ...createHost(), now: () => Date.now(), elapsed: () => Date.now() };
+    const auth = createAuth({ kind: 'jwt', jwksUrl: keySet.url }, host);
+    let users = 0;
+    return {
+      keySet,
+      pass: (ms: number) => t.mock.timers.tick(ms),
+      /** Each with a token of their own, at once: what they are told, once each. */
+      async told({ kid, privateKey }: typeof one, n = 20): Promise<string[]> {
+        const answers = Array.from({ length: n }, async () => {
+          const token = new SignJWT().setProtectedHeader({ alg: 'ES256', kid }).setSubject(`u${users++}`);
+          const asked = askedOf(['authorization', `Bearer ${await token.sign(privateKey)}`]);
+          const answer = await auth.user(asked);
+          return typeof answer === 'string' ? 'let in' : answer.code;
+        });
+        return [...new Set(await Promise.all(answers))];
+      },
+    };
+  }
+
+  test('that is away refuses nobody for a day, and is asked seldom', async t => {
+    const { keySet, pass, told } = await started(t);
+    assert.deepEqual([await told(one), keySet.asked], [['let in'], 1]);
+    pass(jwksFreshMsMax);
+    assert.deepEqual([await told(one), keySet.asked], [['let in'], 1]);
+    keySet.serve('error');
+    pass(1);
+    const asked = (n: number) =>
+      until(
+        async () => [await told(one, 1), keySet.asked] as const,
+        ([answers, times]) => {
+          assert.deepEqual(answers, ['let in']);
+          return times === n;
+        },
+      );
+    await asked(2);
+    assert.deepEqual([await told(one), await told(one), keySet.asked], [['let in'], ['let in'], 2]);
+    pass(jwksMsMin);
+    await asked(3);
+    // Nobody waits for one that hangs.
+    keySet.serve('silence');
+    pass(jwksMsMin);
+    await asked(4);
+    pass(jwksKeptMsMax - jwksFreshMsMax - 2 * jwksMsMin - 2);
+    assert.deepEqual(await told(one), ['let in']);
+  });
+
+  test('is forgotten after a day, and asked for as seldom where there is none', async t => {
+    const { keySet, pass, told } = await started(t);
+    keySet.serve('error');
+    assert.deepEqual([await told(one), await told(one), keySet.asked], [['UNAVAILABLE'], ['UNAVAILABLE'], 1]);
+    keySet.serve([one.jwk]);
+    assert.deepEqual([await told(one), keySet.asked], [['UNAVAILABLE'], 1]);
+    pass(jwksMsMin);
+    assert.deepEqual([await told(one), keySet.asked], [['let in'], 2]);
+    keySet.serve('error');
+    pass(jwksKeptMsMax);
+    assert.deepEqual([await told(one), await told(one), keySet.asked], [['UNAVAILABLE'], ['UNAVAILABLE'], 3]);
+    keySet.serve([one.jwk]);
+    pass(jwksMsMin);
+    assert.deepEqual([await told(one), keySet.asked], [['let in'], 4]);
+  });
+
+  test('is asked once for a key that it does not know, whether it is away or not', async t => {
+    const { keySet, pass, told } = await started(t);
+    assert.deepEqual([await told(two), await told(two), keySet.asked], [['UNAUTHENTICATED'], ['UNAUTHENTICATED'], 1]);
+    pass(jwksMsMin);
+    assert.deepEqual([await told(two), await told(two), keySet.asked], [['UNAUTHENTICATED'], ['UNAUTHENTICATED'], 2]);
+    keySet.serve('error');
+    pass(jwksMsMin);
+    // It may be a new one.
+    assert.deepEqual([await told(two), await told(two), keySet.asked], [['UNAVAILABLE'], ['UNAVAILABLE'], 3]);
+    assert.deepEqual([await told(one), keySet.asked], [['let in'], 3]);
+    keySet.serve([two.jwk]);
+    pass(jwksMsMin);
+    assert.deepEqual([await told(two), keySet.asked], [['let in'], 4]);
+    assert.deepEqual([await told(one), keySet.asked], [['UNAUTHENTICATED'], 4]);
+  });
+
+  test('is renewed behind those who ask: a key that was taken out of it lets nobody in', async t => {
+    const { keySet, pass, told } = await started(t);
+    assert.deepEqual(await told(one), ['let in']);
+    keySet.serve([two.jwk]);
+    pass(jwksFreshMsMax + 1);
+    await until(
+      () => told(one, 1),
+      ([answer]) => answer === 'UNAUTHENTICATED',
+    );
+    assert.equal(keySet.asked, 2);
   });
 });
 

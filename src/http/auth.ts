@@ -3,11 +3,12 @@
  * configuration. A token that was verified is remembered for a while, so that its holder's next call is synchronous.
  */
 import { hash } from 'node:crypto';
-import type { JWTPayload, JWTVerifyOptions } from 'jose';
+import type { FetchImplementation, JWKSCacheInput, JWTPayload, JWTVerifyGetKey, JWTVerifyOptions } from 'jose';
 import { isUserId, type UserId } from '../coupon.ts';
+import { Unavailable } from '../errors.ts';
 import type { Host } from '../host.ts';
 import type { Asked } from './asked.ts';
-import { jwksMsMax, jwksMsMin, tokenMsMax, tokenSkewS, tokensMax } from './limits.ts';
+import { jwksFreshMsMax, jwksKeptMsMax, jwksMsMax, jwksMsMin, tokenMsMax, tokenSkewS, tokensMax } from './limits.ts';
 import { malformed, type Problem, problem, unavailable } from './problem.ts';
 
 export type AuthSettings =
@@ -32,7 +33,7 @@ export interface Auth {
 
 export function createAuth(settings: AuthSettings, host: Host): Auth {
   if (settings.kind === 'none') return { user: userOfHeader, admin: () => undefined };
-  const tokens = new Tokens(verifier(settings), host);
+  const tokens = new Tokens(verifier(settings, host), host);
   return {
     user: asked => then(tokens.check(asked.authorization), userOf),
     admin: asked => then(tokens.check(asked.authorization), adminOf),
@@ -68,17 +69,18 @@ type Verify = (token: string) => Promise<JWTPayload>;
 
 /** Loaded where tokens are asked for. */
 const loaded = () => import('jose');
+type Jose = Awaited<ReturnType<typeof loaded>>;
 
-function verifier({ secret, jwksUrl, issuer, audience }: Extract<AuthSettings, { kind: 'jwt' }>): Verify {
+function verifier({ secret, jwksUrl, issuer, audience }: Extract<AuthSettings, { kind: 'jwt' }>, host: Host): Verify {
   const options: JWTVerifyOptions = {
     clockTolerance: tokenSkewS,
     ...(issuer === undefined ? {} : { issuer }),
     ...(audience === undefined ? {} : { audience }),
   };
   if (jwksUrl !== undefined) {
-    const known = loaded().then(({ createRemoteJWKSet, jwtVerify }) => {
-      const keys = createRemoteJWKSet(new URL(jwksUrl), { timeoutDuration: jwksMsMax, cooldownDuration: jwksMsMin });
-      return (token: string) => jwtVerify(token, keys, { ...options, algorithms: asymmetric });
+    const known = loaded().then(jose => {
+      const keys = keySet(jwksUrl, jose, host);
+      return (token: string) => jose.jwtVerify(token, keys, { ...options, algorithms: asymmetric });
     });
     return async token => (await (await known)(token)).payload;
   }
@@ -86,6 +88,35 @@ function verifier({ secret, jwksUrl, issuer, audience }: Extract<AuthSettings, {
   const key = new TextEncoder().encode(secret);
   const known = loaded();
   return async token => (await (await known).jwtVerify(token, key, { ...options, algorithms: ['HS256'] })).payload;
+}
+
+/**
+ * The keys at an address, by jose. It asks for them when it has none, when it does not know a token's key, and here when
+ * they are old. All of it goes through one fetch, which bounds how often that is, whatever comes of it.
+ */
+function keySet(url: string, { createRemoteJWKSet, customFetch, jwksCache }: Jose, host: Host): JWTVerifyGetKey {
+  /** What jose last got, and when. */
+  const got: JWKSCacheInput = {};
+  let askedAt = Number.NEGATIVE_INFINITY;
+  const mayAsk = () => host.elapsed() - askedAt >= jwksMsMin;
+  const seldom: FetchImplementation = async (...request) => {
+    if (!mayAsk()) throw new Unavailable('the key set was asked for a moment ago');
+    askedAt = host.elapsed();
+    return fetch(...request);
+  };
+  const keys = createRemoteJWKSet(new URL(url), {
+    timeoutDuration: jwksMsMax,
+    cooldownDuration: jwksMsMin,
+    cacheMaxAge: jwksKeptMsMax,
+    [jwksCache]: got,
+    [customFetch]: seldom,
+  });
+  return (header, token) => {
+    const isOld = got.uat !== undefined && host.now() - got.uat > jwksFreshMsMax;
+    // Nobody waits for it, and one that does not come is asked for again.
+    if (isOld && mayAsk()) keys.reload().catch(() => {});
+    return keys(header, token);
+  };
 }
 
 /** With a key set only these: its keys are public, so a symmetric algorithm would let anyone sign. */
@@ -144,7 +175,7 @@ class Tokens {
 }
 
 /** What is told of a bad token: enough to mend it, nothing of what it holds. */
-function faultOf(error: unknown, errors: Awaited<ReturnType<typeof loaded>>['errors']): Problem {
+function faultOf(error: unknown, errors: Jose['errors']): Problem {
   if (error instanceof errors.JWTExpired) return problem('UNAUTHENTICATED', 'the token has expired');
   if (error instanceof errors.JWTClaimValidationFailed) {
     return problem('UNAUTHENTICATED', `the token's ${error.claim} is not accepted here`);

@@ -34,9 +34,13 @@ export const tokensMax = 10_000;
 export const tokenMsMax = 60_000;
 /** What the clock of a token's issuer may differ by, s. */
 export const tokenSkewS = 5;
-/** A key set is asked for at most this often, and waited for this long. */
+/** A key set is asked for at most this often, whatever came of it, and waited for this long. */
 export const jwksMsMin = 10_000;
 export const jwksMsMax = 3_000;
+/** A key set that is older is asked for again, while its keys serve on. */
+export const jwksFreshMsMax = 600_000;
+/** Its keys serve for this long while it does not come: whoever gives out the tokens may be away for a day. */
+export const jwksKeptMsMax = 24 * 3_600_000;
 /** Seconds that a stats answer looks back. */
 export const statsSeconds = 300;
 /** A point of the series before the window gives its beginning; it is looked for this much further back, s. */
