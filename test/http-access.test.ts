@@ -80,10 +80,12 @@ describe('a key set', () => {
     const keySet = await startKeySet(one.jwk);
     t.after(() => keySet.close());
     const host = { ...createHost(), now: () => Date.now(), elapsed: () => Date.now() };
-    const auth = createAuth({ kind: 'jwt', jwksUrl: keySet.url }, host);
+    const said: string[] = [];
+    const auth = createAuth({ kind: 'jwt', jwksUrl: keySet.url }, host, (_, message) => void said.push(message));
     let users = 0;
     return {
       keySet,
+      said,
       pass: (ms: number) => t.mock.timers.tick(ms),
       /** Each with a token of their own, at once: what they are told, once each. */
       async told({ kid, privateKey }: typeof one, n = 20): Promise<string[]> {
@@ -99,7 +101,7 @@ describe('a key set', () => {
   }
 
   test('that is away refuses nobody for a day, and is asked seldom', async t => {
-    const { keySet, pass, told } = await started(t);
+    const { keySet, pass, said, told } = await started(t);
     assert.deepEqual([await told(one), keySet.asked], [['let in'], 1]);
     pass(jwksFreshMsMax);
     assert.deepEqual([await told(one), keySet.asked], [['let in'], 1]);
@@ -117,6 +119,14 @@ describe('a key set', () => {
     assert.deepEqual([await told(one), await told(one), keySet.asked], [['let in'], ['let in'], 2]);
     pass(jwksMsMin);
     await asked(3);
+    await until(
+      () => said.length,
+      n => n === 2,
+    );
+    for (const line of said) {
+      assert.match(line, /^the key set \(DIBS_JWKS_URL\) does not come, .*: status \d+$/);
+      assert.ok(!line.includes(keySet.url));
+    }
     // Nobody waits for one that hangs.
     keySet.serve('silence');
     pass(jwksMsMin);

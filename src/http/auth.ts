@@ -5,8 +5,9 @@
 import { hash } from 'node:crypto';
 import type { FetchImplementation, JWKSCacheInput, JWTPayload, JWTVerifyGetKey, JWTVerifyOptions } from 'jose';
 import { isUserId, type UserId } from '../coupon.ts';
-import { Unavailable } from '../errors.ts';
+import { messageOf, Unavailable } from '../errors.ts';
 import type { Host } from '../host.ts';
+import type { Log } from '../metrics.ts';
 import type { Asked } from './asked.ts';
 import { jwksFreshMsMax, jwksKeptMsMax, jwksMsMax, jwksMsMin, tokenMsMax, tokenSkewS, tokensMax } from './limits.ts';
 import { malformed, type Problem, problem, unavailable } from './problem.ts';
@@ -31,9 +32,9 @@ export interface Auth {
   admin(asked: Asked): Checked<undefined>;
 }
 
-export function createAuth(settings: AuthSettings, host: Host): Auth {
+export function createAuth(settings: AuthSettings, host: Host, say: Log): Auth {
   if (settings.kind === 'none') return { user: userOfHeader, admin: () => undefined };
-  const tokens = new Tokens(verifier(settings, host), host);
+  const tokens = new Tokens(verifier(settings, host, say), host);
   return {
     user: asked => then(tokens.check(asked.authorization), userOf),
     admin: asked => then(tokens.check(asked.authorization), adminOf),
@@ -71,7 +72,8 @@ type Verify = (token: string) => Promise<JWTPayload>;
 const loaded = () => import('jose');
 type Jose = Awaited<ReturnType<typeof loaded>>;
 
-function verifier({ secret, jwksUrl, issuer, audience }: Extract<AuthSettings, { kind: 'jwt' }>, host: Host): Verify {
+function verifier(settings: Extract<AuthSettings, { kind: 'jwt' }>, host: Host, say: Log): Verify {
+  const { secret, jwksUrl, issuer, audience } = settings;
   const options: JWTVerifyOptions = {
     clockTolerance: tokenSkewS,
     ...(issuer === undefined ? {} : { issuer }),
@@ -79,7 +81,7 @@ function verifier({ secret, jwksUrl, issuer, audience }: Extract<AuthSettings, {
   };
   if (jwksUrl !== undefined) {
     const known = loaded().then(jose => {
-      const keys = keySet(jwksUrl, jose, host);
+      const keys = keySet(jwksUrl, jose, host, say);
       return (token: string) => jose.jwtVerify(token, keys, { ...options, algorithms: asymmetric });
     });
     return async token => (await (await known)(token)).payload;
@@ -94,7 +96,8 @@ function verifier({ secret, jwksUrl, issuer, audience }: Extract<AuthSettings, {
  * The keys at an address, by jose. It asks for them when it has none, when it does not know a token's key, and here when
  * they are old. All of it goes through one fetch, which bounds how often that is, whatever comes of it.
  */
-function keySet(url: string, { createRemoteJWKSet, customFetch, jwksCache }: Jose, host: Host): JWTVerifyGetKey {
+function keySet(url: string, jose: Jose, host: Host, say: Log): JWTVerifyGetKey {
+  const { createRemoteJWKSet, customFetch, jwksCache } = jose;
   /** What jose last got, and when. */
   const got: JWKSCacheInput = {};
   let askedAt = Number.NEGATIVE_INFINITY;
@@ -102,7 +105,11 @@ function keySet(url: string, { createRemoteJWKSet, customFetch, jwksCache }: Jos
   const seldom: FetchImplementation = async (...request) => {
     if (!mayAsk()) throw new Unavailable('the key set was asked for a moment ago');
     askedAt = host.elapsed();
-    return fetch(...request);
+    const answer = await fetch(...request).catch(messageOf);
+    const why = typeof answer === 'string' ? answer : !answer.ok && `status ${answer.status}`;
+    if (why) say('warn', `the key set (DIBS_JWKS_URL) does not come, the keys that are known serve on: ${why}`);
+    if (typeof answer === 'string') throw new Unavailable(answer);
+    return answer;
   };
   const keys = createRemoteJWKSet(new URL(url), {
     timeoutDuration: jwksMsMax,

@@ -195,7 +195,7 @@ type Front = ReturnType<typeof createFront>;
 /** What is served in front of fastify, and how both share what they share. */
 function createFront(tools: HttpTools, bounds: Bounds) {
   const { settings, host, say } = tools;
-  const auth = createAuth(settings.auth, host);
+  const auth = createAuth(settings.auth, host, say);
   const cors = createCors(settings.corsOrigin);
   const replies = new Replies(say, tools.answersPerTurnMax);
   const rates = createRates(settings, host);
