@@ -142,7 +142,12 @@ describe('coupon', { timeout: 120_000 }, () => {
   test('reads times and discounts, and refuses the rest in a sentence', () => {
     assert.equal(parseTime('2026-01-01'), '2026-01-01T00:00:00.000Z');
     assert.ok(Math.abs(Date.parse(parseTime('+10m')) - Date.now() - 600_000) < 5_000);
-    assert.throws(() => parseTime('soon'), /is no time: write/);
+    assert.equal(parseTime('2026-01-01T09:00+09:00'), '2026-01-01T00:00:00.000Z');
+    assert.equal(parseTime('2028-02-29T00:00:00.5Z'), '2028-02-29T00:00:00.500Z');
+    const none = ['soon', '+10', '10', '1', '12', '2027', '2027-02-30', '2027-02-30T09:00:00Z', '2027-13-01'];
+    for (const text of [...none, '2027-01-01T25:00Z', '2027-01-01 09:00', '1969-12-31', '']) {
+      assert.throws(() => parseTime(text), /is no time: write/, text);
+    }
     assert.deepEqual(parseDiscount('3000'), { type: 'fixed', value: 3_000 });
     assert.throws(() => parseDiscount('much'), /neither like 15% nor/);
   });

@@ -95,10 +95,19 @@ export function parseDiscount(text: string): Discount {
 
 const unitMs: Record<string, number> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
-/** An ISO 8601 time, or `+30s`, `+10m`, `+2h`, `+7d` from now. */
+const isoTime = /^(\d{4}-\d{2}-\d{2})(?:T\d{2}:\d{2}(?::\d{2}(?:\.\d{1,3})?)?(?:Z|[+-]\d{2}:\d{2})?)?$/;
+
+/** A day that no calendar has is found by writing it back. */
+function isDay(text: string): boolean {
+  const ms = Date.parse(text);
+  return ms >= 0 && new Date(ms).toISOString().startsWith(text);
+}
+
+/** An ISO 8601 time since 1970, or `+30s`, `+10m`, `+2h`, `+7d` from now. */
 export function parseTime(text: string): string {
-  const ahead = /^\+([0-9]{1,6})([smhd])$/.exec(text);
-  const at = ahead ? Date.now() + Number(ahead[1]) * (unitMs[ahead[2] ?? ''] ?? 0) : Date.parse(text);
+  const [, n, unit = ''] = /^\+([0-9]{1,6})([smhd])$/.exec(text) ?? [];
+  const [, day = ''] = isoTime.exec(text) ?? [];
+  const at = n !== undefined ? Date.now() + Number(n) * (unitMs[unit] ?? 0) : Date.parse(isDay(day) ? text : '');
   if (Number.isNaN(at)) {
     throw new CommandError(
       `"${text}" is no time: write 2026-12-24T09:00:00Z, or +10m for in ten minutes`,
