@@ -185,6 +185,17 @@ describe('claim', { timeout: 120_000 }, () => {
     assert.equal(code, 130);
     assert.match(err, /dibs: stopped; the request stands, ask again with --key k1\n$/);
   });
+
+  test('says that the request stands only once it was accepted', async () => {
+    fake.intercept = seen => seen.path.endsWith('/issue');
+    const unknown = 'whether the request stands is not known, ask again with --key k1';
+    const { child, ended } = start(['claim', 'c', '--user', 'ann', '--key', 'k1']);
+    await fake.until(() => fake.seen.some(({ path }) => path.endsWith('/issue')));
+    child.kill('SIGINT');
+    assert.deepEqual(await ended, { code: 130, out: '', err: `dibs: stopped; ${unknown}\n` });
+    const late = await dibs('claim', 'c', '--user', 'ann', '--key', 'k1', '--wait', '1');
+    assert.deepEqual(late, { code: 1, out: '', err: `dibs: no outcome within 1 s; ${unknown}\n` });
+  });
 });
 
 describe('rush', { timeout: 120_000 }, () => {

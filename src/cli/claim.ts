@@ -24,9 +24,17 @@ export async function claim(couponId: string, options: ClaimCommandOptions): Pro
   using interrupted = interruption();
   const started = performance.now();
   const claim = client.claim(couponId, { signal: interrupted.signal, ...(options.key ? { key: options.key } : {}) });
+  let stands = 'whether the request stands is not known';
+  claim.taskId.then(
+    taskId => {
+      if (taskId !== undefined) stands = 'the request stands';
+    },
+    // The outcome is rejected for the same reason.
+    () => {},
+  );
   const line = new StatusLine();
   const late = setTimeout(() => {
-    const why = `no outcome within ${options.wait} s; the request stands, ask again with --key ${claim.key}`;
+    const why = `no outcome within ${options.wait} s; ${stands}, ask again with --key ${claim.key}`;
     claim.abort(new CommandError(why));
   }, options.wait * 1_000);
   try {
@@ -39,7 +47,7 @@ export async function claim(couponId: string, options: ClaimCommandOptions): Pro
   } catch (error) {
     line.clear();
     if (interrupted.signal.aborted) {
-      const why = `stopped; the request stands, ask again with --key ${claim.key}`;
+      const why = `stopped; ${stands}, ask again with --key ${claim.key}`;
       throw new CommandError(why, exitCodes.interrupted);
     }
     throw error;
