@@ -1,12 +1,55 @@
-/** The command line as a process: which signals reach it. */
+/** The command line as a process: who reads what it says, and which signals reach it. */
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { closeSync, existsSync, openSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
+import { createClient } from '../src/client/index.ts';
 import { spawnDibs } from './support/child.ts';
+import { startFake } from './support/fake-server.ts';
 import { embeddedGround } from './support/profiles.ts';
+import { until } from './support/until.ts';
+
+const cwd = join(import.meta.dirname, '..');
+const main = 'src/cli/main.ts';
+const noFull = !existsSync('/dev/full') && 'there is no /dev/full here';
 
 suite('a process', { timeout: 60_000 }, () => {
   const ground = embeddedGround();
   after(() => ground.close());
+
+  test('a crowd goes on when nobody reads its stderr', async () => {
+    const fake = await startFake();
+    const child = spawnDibs([main, 'rush', 'c', '--users', '50', '--json'], { DIBS_URL: fake.url });
+    child.leave('stderr');
+    const { code } = await child.ended;
+    await fake.close();
+    assert.equal(JSON.parse(child.out || '{}').ok, true);
+    assert.equal(code, 0);
+  });
+
+  test('a server goes on when nobody reads its stdout', async t => {
+    const child = spawnDibs([main, 'serve', '--sample'], ground.environment);
+    t.after(() => child.stop());
+    const client = createClient({ baseUrl: await child.url() });
+    child.leave('stdout');
+    await until(async () => (await client.coupons.list()).length === 1);
+    // It prints more while this is on its way.
+    assert.equal((await client.claim('welcome', { userId: 'ann' }).outcome).outcome, 'issued');
+    assert.equal((await child.stop()).code, 0);
+  });
+
+  test('a disk that is full is one sentence', { skip: noFull }, () => {
+    const full = openSync('/dev/full', 'w');
+    const args = [main, 'config'];
+    const { status, stderr } = spawnSync(process.execPath, args, {
+      cwd,
+      stdio: ['ignore', full, 'pipe'],
+      encoding: 'utf8',
+    });
+    closeSync(full);
+    assert.deepEqual([status, stderr], [1, 'dibs: stdout cannot be written (ENOSPC): send it elsewhere\n']);
+  });
 
   test('on an older Node is sent no second Ctrl-C, whichever of its streams is the terminal', async t => {
     for (const inTerminal of [true, false]) {

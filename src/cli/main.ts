@@ -18,17 +18,24 @@ const compiledIn = join(import.meta.dirname, '../../.cache/compiled');
 
 export async function run(argv: readonly string[]): Promise<void> {
   enableCompileCache(compiledIn);
-  // A reader that leaves (| head) is no error.
-  process.stdout.on('error', error => {
-    if ((error as NodeJS.ErrnoException).code === 'EPIPE') process.exit();
-    throw error;
-  });
+  mindStreams(argv[0] === 'serve');
   try {
     await (await program(argv)).parseAsync(argv, { from: 'user' });
   } catch (error) {
     if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
     else fail(error, '');
   }
+}
+
+/** A reader that leaves (| head) is no error, and a server goes on when nobody reads. */
+function mindStreams(isServer: boolean): void {
+  process.stdout.on('error', ({ code }: NodeJS.ErrnoException) => {
+    if (isServer) return;
+    if (code !== 'EPIPE') fail(new CommandError(`stdout cannot be written (${code}): send it elsewhere`), '');
+    process.exit();
+  });
+  // There is no other place to say it, and what is under way has its result on stdout.
+  process.stderr.on('error', () => {});
 }
 
 function fail(error: unknown, url: string): void {

@@ -14,6 +14,8 @@ export interface Child {
   url(): Promise<string>;
   /** How it ends by itself. */
   ended: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
+  /** From here on nobody reads this one. */
+  leave(stream: 'stdout' | 'stderr'): void;
   /** Ends it as Ctrl-C does; may be called twice. */
   stop(): Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
 }
@@ -50,6 +52,7 @@ export function spawnDibs(args: readonly string[], environment: Record<string, s
     },
     url: () => listening.promise,
     ended,
+    leave: stream => void child[stream].destroy(),
     stop() {
       child.kill('SIGTERM');
       return ended;
