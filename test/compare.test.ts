@@ -1,8 +1,8 @@
 /** `dibs compare`: its arithmetic, its page, what it sends, and the pace of `naive`, which it holds us against. */
 import assert from 'node:assert/strict';
-import { readFileSync, rmSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, describe, test } from 'node:test';
+import { after, before, describe, test } from 'node:test';
 import { naive } from '../bench/naive.ts';
 import type { Ports } from '../src/app.ts';
 import { crowdOf, inTurn, targetOf } from '../src/cli/compare.ts';
@@ -25,6 +25,8 @@ import { spawnDibs } from './support/child.ts';
 import { fakeHost } from './support/fake-host.ts';
 import { LogDouble } from './support/log-double.ts';
 import { embeddedGround } from './support/profiles.ts';
+
+const noFull = !existsSync('/dev/full') && 'there is no /dev/full here';
 
 const run = (over: Partial<Run> = {}): Run => ({
   ...{ target: 'a', crowd: '10 for 5', round: 0, yardstick: [10_000, 10_000] },
@@ -134,10 +136,13 @@ describe('what is shown', () => {
 
 describe('against a server', { timeout: 110_000 }, () => {
   const ground = embeddedGround();
+  let url = '';
+  before(async () => {
+    url = (await ground.start()).url;
+  });
   after(() => ground.close());
 
   test('everybody is counted once: accepted, told, winners, rows, requests', async () => {
-    const { url } = await ground.start();
     const signal = new AbortController().signal;
     const of = await crowdRun({ users: 60, stock: 25, perSecond: 600 }, { url, seed: 1, signal });
     assert.deepEqual([of.told, of.unanswered, of.winners, of.issued, of.lost], [60, 0, 25, 25, 0]);
@@ -162,6 +167,26 @@ describe('against a server', { timeout: 110_000 }, () => {
     const refused = spawnDibs(['src/cli/main.ts', 'compare', '--target', 'a=http://127.0.0.1:1'], {});
     assert.equal((await refused.ended).code, 1);
     assert.match(refused.err, /^dibs: no(thing)? answer.*http:\/\/127\.0\.0\.1:1/);
+  });
+
+  const compare = async (...args: string[]) => {
+    const child = spawnDibs(['src/cli/main.ts', 'compare', ...args], {});
+    const { code } = await child.ended;
+    return { code, out: child.out, err: child.err };
+  };
+
+  test('a page that cannot be written is told before the crowds come', async () => {
+    const nowhere = join(ground.folder, 'no-folder', 'x.html');
+    const { code, err } = await compare('--target', 'a=http://127.0.0.1:1', '--html', nowhere);
+    assert.deepEqual([code, err], [2, `dibs: ${nowhere} cannot be written (ENOENT): name another file\n`]);
+  });
+
+  test('a disk that is full is one sentence, after the numbers', { skip: noFull }, async () => {
+    const crowd = ['--crowd', '20:5@400', '--rounds', '1'];
+    const { code, out, err } = await compare('--target', `a=${url}`, ...crowd, '--json', '--html', '/dev/full');
+    assert.equal(code, 1);
+    assert.match(err, /^dibs: \/dev\/full cannot be written \(ENOSPC\): name another file\n$/m);
+    assert.deepEqual((JSON.parse(out) as Comparison).targets, ['a']);
   });
 });
 

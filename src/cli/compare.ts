@@ -6,6 +6,7 @@ import { type Crowd, crowdRun, nameOf } from './compare-crowd.ts';
 import { pageOf } from './compare-page.ts';
 import { type Comparison, linesOf, type Run, steadyRuns } from './compare-report.ts';
 import { CommandError, exitCodes, interruption, sentenceOf } from './connect.ts';
+import { faultOf } from './lines-file.ts';
 import { print, printJson, StatusLine } from './terminal.ts';
 import { startYardstick } from './yardstick.ts';
 
@@ -35,6 +36,8 @@ export async function compare(options: CompareOptions): Promise<void> {
   const names = targets.map(({ name }) => name);
   if (new Set(names).size < names.length)
     throw new CommandError('two targets have the same name: give each its own', exitCodes.usage);
+  // Before the crowds come; what was in it stays until there is something else.
+  if (options.html !== undefined) writePage(options.html, '', { flag: 'a', code: exitCodes.usage });
   // Says at once when nothing answers.
   for (const { url } of targets) {
     await createClient({ baseUrl: url, token })
@@ -75,9 +78,19 @@ export const inTurn = <T>(targets: readonly T[], round: number): readonly T[] =>
   round % 2 === 0 ? targets : targets.toReversed();
 
 export function report(comparison: Comparison, { html, json }: { html?: string; json?: boolean }): void {
-  if (html !== undefined) writeFileSync(html, pageOf(comparison));
   if (json) printJson(comparison);
   else for (const line of linesOf(comparison)) print(line);
+  // Last, so that the numbers are told even when the disk was full.
+  if (html !== undefined) writePage(html, pageOf(comparison), { flag: 'w', code: exitCodes.failed });
+}
+
+/** @throws CommandError with this exit code */
+function writePage(path: string, page: string, { flag, code }: { flag: string; code: number }): void {
+  try {
+    writeFileSync(path, page, { flag });
+  } catch (error) {
+    throw faultOf(path, error, code);
+  }
 }
 
 const machine = (): string =>

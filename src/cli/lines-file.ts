@@ -54,5 +54,5 @@ export class LinesFile {
   }
 }
 
-const faultOf = (path: string, error: unknown): CommandError =>
-  new CommandError(`${path} cannot be written (${(error as NodeJS.ErrnoException).code}): name another file`);
+export const faultOf = (path: string, error: unknown, code?: number): CommandError =>
+  new CommandError(`${path} cannot be written (${(error as NodeJS.ErrnoException).code}): name another file`, code);
