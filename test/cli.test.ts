@@ -72,6 +72,19 @@ describe('errors', { timeout: 120_000 }, () => {
     assert.match((await dibs('lag')).err, /not as dibs does: check --url or DIBS_URL\n$/);
   });
 
+  test('an address with a password is refused, and the password is not repeated', async () => {
+    const refused = 'write it like http://127.0.0.1:8080, without user and password';
+    const secret = fake.url.replace('//', '//u:hidden@');
+    const ends = [
+      dibs('lag', '--url', secret),
+      dibs('lag', '--url', 'u:hidden@h:1'),
+      start(['lag'], { DIBS_URL: secret }).ended,
+    ];
+    for (const { code, err } of await Promise.all(ends)) {
+      assert.deepEqual([code, err], [2, `dibs: --url (DIBS_URL) is no address: ${refused}\n`]);
+    }
+  });
+
   test('of usage end with 2, help with 0', async () => {
     const wrong = [
       ['nope'],

@@ -104,6 +104,9 @@ describe('arithmetic', () => {
   test('targets and crowds are read, or refused with an example', () => {
     assert.deepEqual(targetOf('before=http://h:1/'), { name: 'before', url: 'http://h:1' });
     for (const bad of ['http://h:1', 'a=', 'a=ftp://h', 'a b=http://h']) assert.throws(() => targetOf(bad), /NAME=URL/);
+    for (const secret of ['a=http://u:hidden@h', 'http://u:hidden@h', 'a=u:hidden@h', 'a=http://hidden@h']) {
+      assert.throws(() => targetOf(secret), /^CommandError: a --target (?!.*hidden)/);
+    }
     assert.deepEqual(crowdOf('5000:1000@2000'), { users: 5_000, stock: 1_000, perSecond: 2_000 });
     for (const bad of ['5000', '0:1@1', '1:1@0', '1:1'])
       assert.throws(() => crowdOf(bad), /write it like 5000:1000@2000/);

@@ -5,7 +5,7 @@ import { createClient } from '../client/index.ts';
 import { type Crowd, crowdRun, nameOf } from './compare-crowd.ts';
 import { pageOf } from './compare-page.ts';
 import { type Comparison, linesOf, type Run, steadyRuns } from './compare-report.ts';
-import { CommandError, exitCodes, interruption, sentenceOf } from './connect.ts';
+import { baseUrlOf, CommandError, exitCodes, interruption, sentenceOf } from './connect.ts';
 import { faultOf } from './lines-file.ts';
 import { print, printJson, StatusLine } from './terminal.ts';
 import { startYardstick } from './yardstick.ts';
@@ -97,15 +97,14 @@ const machine = (): string =>
   `${cpus().length} x ${cpus()[0]?.model.trim()}, ${Math.round(totalmem() / 2 ** 30)} GiB, Node ${process.versions.node}`;
 
 export function targetOf(text: string): Target {
-  const [, name, url] = /^([\w.-]{1,32})=(.+)$/.exec(text) ?? [];
-  const isUrl = url !== undefined && URL.canParse(url) && /^https?:$/.test(new URL(url).protocol);
-  if (name === undefined || !isUrl) {
-    throw new CommandError(
-      `--target ${text} is not NAME=URL: write it like before=http://127.0.0.1:8081`,
-      exitCodes.usage,
-    );
-  }
-  return { name, url: url.replace(/\/+$/, '') };
+  const [, name, address = ''] = /^([\w.-]{1,32})=(.+)$/.exec(text) ?? [];
+  const url = baseUrlOf(address);
+  if (name !== undefined && url !== undefined) return { name, url };
+  // Not repeated: it may hold a password.
+  throw new CommandError(
+    'a --target is not NAME=URL: write it like before=http://127.0.0.1:8081, without user and password',
+    exitCodes.usage,
+  );
 }
 
 /** 5000:1000@2000: users, units, arrivals a second. */

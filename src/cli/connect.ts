@@ -10,6 +10,13 @@ export interface ServerOptions {
 
 export const connect = ({ url, token }: ServerOptions): Client => createClient({ baseUrl: url, token });
 
+/** Without slashes at its end. Undefined with a user or password in it too: errors name the address. */
+export function baseUrlOf(text: string): string | undefined {
+  const url = URL.parse(text);
+  if (!url || !/^https?:$/.test(url.protocol) || url.username !== '' || url.password !== '') return undefined;
+  return text.replace(/\/+$/, '');
+}
+
 /** Exit codes, as `dibs --help` explains them. */
 export const exitCodes = { ok: 0, failed: 1, usage: 2, interrupted: 130 } as const;
 

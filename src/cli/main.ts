@@ -4,7 +4,7 @@
 import { enableCompileCache } from 'node:module';
 import { join } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import { CommandError, exitCodes, sentenceOf } from './connect.ts';
+import { baseUrlOf, CommandError, exitCodes, sentenceOf } from './connect.ts';
 import type { Flags } from './serve.ts';
 
 const description = 'Real-time first-come-first-served coupons.';
@@ -76,9 +76,13 @@ function server(command: Command): Command {
 }
 
 function parseUrl(text: string): string {
-  const url = URL.canParse(text) ? new URL(text) : undefined;
-  if (url?.protocol === 'http:' || url?.protocol === 'https:') return text.replace(/\/+$/, '');
-  throw new InvalidArgumentError('Write it like http://127.0.0.1:8080.');
+  const url = baseUrlOf(text);
+  if (url !== undefined) return url;
+  // Commander's sentence would repeat what may hold a password.
+  throw new CommandError(
+    '--url (DIBS_URL) is no address: write it like http://127.0.0.1:8080, without user and password',
+    exitCodes.usage,
+  );
 }
 
 function within(min: number, max: number): (text: string) => number {
