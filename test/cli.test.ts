@@ -89,7 +89,8 @@ describe('errors', { timeout: 120_000 }, () => {
     const wrong = [
       ['nope'],
       ['claim', 'c'],
-      ['rush', 'c', '--users', '0'],
+      ...['0', '1,5', '0x10', '1e3', ' 5'].map(users => ['rush', 'c', '--users', users]),
+      ['coupon', 'create', 'x', '--stock', ' '],
       ['coupon', 'create', 'x'],
       ['lag', '--url', 'x'],
     ];
@@ -125,7 +126,7 @@ describe('coupon', { timeout: 120_000 }, () => {
       'create',
       'autumn',
       '--stock',
-      '12000',
+      '12,000',
       '--discount',
       '15%',
       '--opens-at',

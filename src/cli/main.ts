@@ -85,10 +85,11 @@ function parseUrl(text: string): string {
   );
 }
 
+/** Digits, or groups of three: 1000, 1,000 or 1_000. */
 function within(min: number, max: number): (text: string) => number {
   return text => {
-    const n = Number(text.replaceAll('_', '').replaceAll(',', ''));
-    if (Number.isInteger(n) && n >= min && n <= max && text !== '') return n;
+    const n = /^(\d+|\d{1,3}([_,]\d{3})+)$/.test(text) ? Number(text.replace(/[_,]/g, '')) : Number.NaN;
+    if (n >= min && n <= max) return n;
     const range = `${min.toLocaleString('en-US')} to ${max.toLocaleString('en-US')}`;
     throw new InvalidArgumentError(`Give a whole number from ${range}.`);
   };
