@@ -103,6 +103,9 @@ describe('errors', { timeout: 120_000 }, () => {
     const help = await dibs('--help');
     assert.equal(help.code, 0);
     assert.match(help.out, /Exit codes: 0 .*1 .*2 /s);
+    for (const command of ['serve', 'config', 'dump']) {
+      assert.match((await dibs('help', command)).out, /--port <value>/, command);
+    }
   });
 });
 

@@ -53,7 +53,8 @@ async function program(argv: readonly string[]): Promise<Command> {
     .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'dibs: ')) })
     .showHelpAfterError('(`--help` shows what there is)')
     .addHelpText('after', afterHelp);
-  await addServe(dibs, argv[0] ?? '');
+  const [first = '', second = ''] = argv;
+  await addServe(dibs, first === 'help' ? second : first);
   addCoupon(dibs);
   addCrowd(dibs);
   addCompare(dibs);
