@@ -92,6 +92,7 @@ describe('errors', { timeout: 120_000 }, () => {
       ...['0', '1,5', '0x10', '1e3', ' 5'].map(users => ['rush', 'c', '--users', users]),
       ['coupon', 'create', 'x', '--stock', ' '],
       ['coupon', 'create', 'x'],
+      ...['..', '.', 'A', 'a/b', ''].map(id => ['coupon', 'show', id]),
       ['lag', '--url', 'x'],
     ];
     for (const { args, code, err } of await Promise.all(

@@ -4,6 +4,7 @@
 import { enableCompileCache } from 'node:module';
 import { join } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { isCouponId } from '../coupon.ts';
 import { baseUrlOf, CommandError, exitCodes, sentenceOf } from './connect.ts';
 import type { Flags } from './serve.ts';
 
@@ -86,6 +87,12 @@ function parseUrl(text: string): string {
   );
 }
 
+/** The server knows the form too, but `..` would ask it for another address. */
+function parseCouponId(text: string): string {
+  if (isCouponId(text)) return text;
+  throw new InvalidArgumentError('A coupon id is 1 to 64 of a-z 0-9 -.');
+}
+
 /** Digits, or groups of three: 1000, 1,000 or 1_000. */
 function within(min: number, max: number): (text: string) => number {
   return text => {
@@ -158,7 +165,7 @@ function addCoupon(dibs: Command): void {
   const load = () => import('./coupon.ts');
   const create = server(coupon.command('create'))
     .description('make a coupon, ready to be claimed when this returns')
-    .argument('[coupon]', 'its id: a-z 0-9 - (made up when absent)')
+    .argument('[coupon]', 'its id: a-z 0-9 - (made up when absent)', parseCouponId)
     .requiredOption('--stock <n>', 'units', within(0, 10_000_000))
     .option('--name <text>', 'what people read (the id when absent)')
     .option('--opens-at <time>', 'ISO 8601, or +10m for in ten minutes')
@@ -179,24 +186,26 @@ function addCoupon(dibs: Command): void {
   action(server(coupon.command('list')).description('all coupons'), async (options: never) =>
     (await load()).list(options),
   );
-  const show = server(coupon.command('show')).description('one coupon').argument('<coupon>', 'its id');
+  const show = server(coupon.command('show')).description('one coupon').argument('<coupon>', 'its id', parseCouponId);
   action(show, async (options: never, couponId: string) => (await load()).show(couponId, options));
   const addStock = server(coupon.command('add-stock'))
     .description('raise the stock; re-opens a sold-out coupon')
-    .argument('<coupon>', 'its id')
+    .argument('<coupon>', 'its id', parseCouponId)
     .argument('<n>', 'units to add', within(1, 10_000_000))
     .option('--key <key>', 'Idempotency-Key: the same key again adds nothing');
   action(addStock, async (options: never, couponId: string, add: number) =>
     (await load()).addStock(couponId, add, options),
   );
-  const close = server(coupon.command('close')).description('end the sale').argument('<coupon>', 'its id');
+  const close = server(coupon.command('close'))
+    .description('end the sale')
+    .argument('<coupon>', 'its id', parseCouponId);
   action(close, async (options: never, couponId: string) => (await load()).close(couponId, options));
 }
 
 function addCrowd(dibs: Command): void {
   const claim = server(dibs.command('claim'))
     .description('press the button for one user and wait for the push; exit code 0 when issued')
-    .argument('<coupon>', 'its id')
+    .argument('<coupon>', 'its id', parseCouponId)
     .option('--user <id>', 'who presses')
     .option('--key <key>', 'Idempotency-Key: the same key is the same request')
     .option('--wait <seconds>', 'for the outcome', within(1, 86_400), 60);
@@ -204,7 +213,7 @@ function addCrowd(dibs: Command): void {
 
   const rush = server(dibs.command('rush'))
     .description('a crowd of simulated users; exit code 1 when anything is not as it must be')
-    .argument('<coupon>', 'its id')
+    .argument('<coupon>', 'its id', parseCouponId)
     .option('--users <n>', 'who each press once', within(1, 1_000_000), 10_000)
     .option('--rate <n>', 'presses a second (as fast as it goes when absent)', within(1, 100_000))
     .option('--connections <n>', 'requests under way at once', within(1, 8_000), 256)
@@ -247,7 +256,7 @@ function addCompare(dibs: Command): void {
 function addOperator(dibs: Command): void {
   const verify = server(dibs.command('verify'))
     .description('fold the log again and hold the winners against the rows; exit code 1 when they differ')
-    .argument('[coupon]', 'its id (all when absent)')
+    .argument('[coupon]', 'its id (all when absent)', parseCouponId)
     .option('--history <file>', 'ask no server: hold what the clients saw (rush --history) against a dump')
     .option('--dump <file>', 'what `dibs dump` wrote');
   type Verify = import('./connect.ts').ServerOptions & { history?: string; dump?: string };
@@ -262,11 +271,11 @@ function addOperator(dibs: Command): void {
   const letters = dibs.command('dead-letters').description('what was set aside, and putting it back');
   const list = server(letters.command('list'))
     .description('what, why, from where')
-    .option('--coupon <id>', 'of this coupon only');
+    .option('--coupon <id>', 'of this coupon only', parseCouponId);
   action(list, async (options: never) => (await import('./dead-letters.ts')).list(options));
   const redrive = server(letters.command('redrive'))
     .description('put back what the store refused')
-    .option('--coupon <id>', 'of this coupon only');
+    .option('--coupon <id>', 'of this coupon only', parseCouponId);
   action(redrive, async (options: never) => (await import('./dead-letters.ts')).redrive(options));
 }
 
