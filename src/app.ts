@@ -384,6 +384,7 @@ const versionOf = (): string =>
 
 async function createLog({ logLevel }: Config): Promise<Log> {
   const { pino } = await import('pino');
-  const logger = pino({ level: logLevel, base: null });
+  // Its own writing of a full disk would try again for ever, and nothing else would go on.
+  const logger = pino({ level: logLevel, base: null }, process.stdout);
   return (level, message, fields) => logger[level](fields ?? {}, message);
 }

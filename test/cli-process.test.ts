@@ -1,9 +1,11 @@
 /** The command line as a process: who reads what it says, and which signals reach it. */
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { closeSync, existsSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
+import { freePort } from '../scripts/services/port.ts';
 import { createClient } from '../src/client/index.ts';
 import { spawnDibs } from './support/child.ts';
 import { startFake } from './support/fake-server.ts';
@@ -37,6 +39,21 @@ suite('a process', { timeout: 60_000 }, () => {
     // It prints more while this is on its way.
     assert.equal((await client.claim('welcome', { userId: 'ann' }).outcome).outcome, 'issued');
     assert.equal((await child.stop()).code, 0);
+  });
+
+  test('a server goes on when the disk under its stdout is full', { skip: noFull }, async t => {
+    const port = await freePort();
+    const full = openSync('/dev/full', 'w');
+    const env = { PATH: process.env.PATH ?? '', ...ground.environment, DIBS_PORT: `${port}`, DIBS_LOG_LEVEL: 'debug' };
+    const child = spawn(process.execPath, [main, 'serve'], { cwd, env, stdio: ['ignore', full, 'ignore'] });
+    const ended = once(child, 'exit');
+    t.after(() => child.kill('SIGKILL'));
+    closeSync(full);
+    const client = createClient({ baseUrl: `http://127.0.0.1:${port}` });
+    await until(() => client.coupons.create({ couponId: 'full', name: 'full', stock: 1 }).catch(() => false));
+    assert.equal((await client.claim('full', { userId: 'ann' }).outcome).outcome, 'issued');
+    child.kill('SIGTERM');
+    assert.deepEqual(await ended, [0, null]);
   });
 
   test('a disk that is full is one sentence', { skip: noFull }, () => {
