@@ -1,6 +1,7 @@
 /** A command in the foreground, as a shell would run it. */
 import { spawn } from 'node:child_process';
 import { constants } from 'node:os';
+import { isatty } from 'node:tty';
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
@@ -16,8 +17,9 @@ export interface CommandOptions {
  */
 export async function runToEnd(file: string, args: readonly string[], options: CommandOptions = {}): Promise<number> {
   const child = spawn(file, args, { stdio: 'inherit', env: { ...process.env, ...options.env } });
+  const inTerminal = [0, 1, 2].some(fd => isatty(fd));
   const pass = (signal: NodeJS.Signals): void => {
-    if (signal !== 'SIGINT' || !process.stdin.isTTY) child.kill(signal);
+    if (signal !== 'SIGINT' || !inTerminal) child.kill(signal);
   };
   const timer = options.msMax && setTimeout(() => child.kill('SIGTERM'), options.msMax);
   for (const signal of SIGNALS) process.on(signal, pass);
