@@ -166,6 +166,7 @@ if (!address) {
     'retention.bytes': '-1',
     'cleanup.policy': 'delete',
     'min.insync.replicas': '1',
+    'compression.type': 'uncompressed',
   };
   for (const [setting, value] of [
     ['retention.ms', '604800000'],
@@ -174,6 +175,7 @@ if (!address) {
     ['cleanup.policy', 'compact'],
     ['min.insync.replicas', '2'],
     ['unclean.leader.election.enable', 'true'],
+    ['compression.type', 'producer'],
   ] as const) {
     test(`Kafka: a topic with ${setting}=${value} is refused with the remedy`, async () => {
       const prefix = randomPrefix();
