@@ -206,8 +206,8 @@ describe('Redis in trouble', { skip, timeout: 60_000 }, () => {
   });
 
   test('a rebuild has as many coupons, malformed requests and dead letters as there are', async t => {
-    const ledger = createRedisLedger({ url, prefix: 'many' });
-    const board = createRedisBoard({ url, prefix: 'many' });
+    const patient = { url, prefix: 'many', commandMs: 15_000 };
+    const [ledger, board] = [createRedisLedger(patient), createRedisBoard(patient)];
     t.after(() => Promise.all([ledger.close(), board.close()]));
     // More than a function takes as arguments one by one.
     const malformed = Array.from({ length: 80_000 }, (_, i) => i);
