@@ -13,12 +13,19 @@ local channel = ARGV[3]
 local message = ARGV[4]
 local replaces = ARGV[5]
 local setAsideAt = 6
+local unpackMax = 2000
 
 local there = redis.call('HGET', boardKey, 'changeNext')
 if there and there ~= replaces and tonumber(there) >= changeNext then return 0 end
 
 redis.call('PUBLISH', channel, message)
 redis.call('UNLINK', boardKey)
-redis.call('HSET', boardKey, 'changeNext', ARGV[1], 'committedNext', committedNext)
-for i = setAsideAt, #ARGV do redis.call('HSET', boardKey, 'a:' .. ARGV[i], '1') end
+local fields = {'changeNext', ARGV[1], 'committedNext', committedNext}
+for i = setAsideAt, #ARGV do
+  fields[#fields + 1] = 'a:' .. ARGV[i]
+  fields[#fields + 1] = '1'
+end
+for first = 1, #fields, unpackMax do
+  redis.call('HSET', boardKey, unpack(fields, first, math.min(first + unpackMax - 1, #fields)))
+end
 return 1
