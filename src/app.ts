@@ -337,9 +337,7 @@ function keptSecret(data: string): string {
   try {
     const secret = readFileSync(path, 'utf8').trim();
     if (secret.length >= secretLengthMin) return secret;
-    throw new Refused(`${path} is cut short: bring it back, or set DIBS_SECRET to what it was`);
   } catch (error) {
-    if (error instanceof Refused) throw error;
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') {
       throw new Refused(`${path} cannot be read: let this user read it, or set DIBS_SECRET`);
     }
@@ -352,6 +350,7 @@ function keptSecret(data: string): string {
     writeFileSync(path, `${secret}\n`, { mode: 0o600, flag: 'wx', flush: true });
     return secret;
   }
+  throw new Refused(`${path} is cut short: bring it back, or set DIBS_SECRET to what it was`);
 }
 
 function makeFolder(path: string): void {

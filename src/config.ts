@@ -80,7 +80,12 @@ export const settings = {
   host: setting('host', '127.0.0.1', 'address to listen on'),
   port: setting('port', '8080', 'port to listen on, 0 for a free one'),
   data: setting('data', './data', 'folder of the embedded file'),
-  secret: setting('secret', '', 'seals task ids, at least 16 characters; embedded makes one when absent', 'all'),
+  secret: setting(
+    'secret',
+    '',
+    `seals task ids, at least ${secretLengthMin} characters; embedded makes one when absent`,
+    'all',
+  ),
   auth: setting('auth', '', 'none (X-User-Id is believed) or jwt; when absent none in embedded, else jwt'),
   jwtSecret: setting('jwt-secret', '', 'HS256 secret of the tokens', 'all'),
   jwksUrl: setting('jwks-url', '', 'where the public keys of the tokens are', 'url'),
@@ -120,7 +125,7 @@ export function loadConfig({ flags = {}, env = {} }: { flags?: Text; env?: Text 
     throw refused('secret', '(hidden)', `needs at least ${secretLengthMin} characters`);
   if (profile !== 'embedded' && secret === undefined) {
     throw new Refused(
-      `DIBS_SECRET is required in the ${profile} profile: set the same text of 16 characters or more for every process`,
+      `DIBS_SECRET is required in the ${profile} profile: set the same text of ${secretLengthMin} characters or more for every process`,
     );
   }
   const config: Config = {

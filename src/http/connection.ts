@@ -81,12 +81,13 @@ export function refuseUnreadable(error: Error & { code?: string }, socket: Socke
     answer.shouldKeepAlive = false;
     return;
   }
-  if (socket.writable && error.code !== 'ECONNRESET' && answer?.headersSent) {
+  const isGone = !socket.writable || error.code === 'ECONNRESET';
+  if (!isGone && answer?.headersSent) {
     // What is written of it may not be on the wire yet. Who takes nothing of it is ended by the timeout above.
     socket.destroySoon();
     return;
   }
-  if (!socket.writable || error.code === 'ECONNRESET' || socket.bytesWritten > 0) {
+  if (isGone || socket.bytesWritten > 0) {
     socket.destroy();
     return;
   }
