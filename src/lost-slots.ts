@@ -23,7 +23,6 @@ export async function withLostSlots(snapshot: Snapshot): Promise<Snapshot> {
   });
   return {
     ...snapshot,
-    sales: snapshot.sales.map((sale, i) => ({ ...sale, taken: sale.taken + (lost[i]?.holders.length ?? 0) })),
     holders: {
       async *[Symbol.asyncIterator]() {
         yield* snapshot.holders;

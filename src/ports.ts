@@ -113,9 +113,12 @@ export interface LedgerPlace extends Frontier {
 /** What a rebuild starts from: the store's fold as of `frontier.next`, in one snapshot. */
 export interface Snapshot {
   frontier: Frontier;
-  sales: { couponId: CouponId; changes: SaleChange[]; counts: Counts; taken: number }[];
+  sales: { couponId: CouponId; changes: SaleChange[]; counts: Counts }[];
   malformed: number[];
-  /** Holders of all sales, set-aside winners too, a user once; each coupon's may come in several chunks. May be iterated again. */
+  /**
+   * Holders of all sales, set-aside winners too, a user once: as many as slots are taken. Each coupon's may come in
+   * several chunks. May be iterated again.
+   */
   holders: AsyncIterable<{ couponId: CouponId; holders: HolderList }>;
 }
 

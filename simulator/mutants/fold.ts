@@ -107,8 +107,8 @@ export const foldMutants: readonly Mutant[] = [
   {
     name: 'a rebuild forgets the totals',
     file: 'memory/ledger.ts',
-    find: 'counts: { ...counts }, taken, holders: new Holders() });',
-    replace: 'counts: { duplicated: 0, closed: 0, not_open: 0, sold_out: 0 }, taken, holders: new Holders() });',
+    find: 'counts: { ...counts }, taken: 0, holders: new Holders() });',
+    replace: 'counts: { duplicated: 0, closed: 0, not_open: 0, sold_out: 0 }, taken: 0, holders: new Holders() });',
   },
   {
     name: "rebuild from the rows alone: forget the dead letter's slot",

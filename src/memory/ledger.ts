@@ -145,14 +145,17 @@ function applyTo(fold: PartitionFold, { next, hash, entries }: ApplyBatch, named
 async function foldOf(snapshot: Snapshot): Promise<PartitionFold> {
   const fold = new PartitionFold();
   fold.frontier = copyOf(snapshot.frontier);
-  for (const { couponId, changes, counts, taken } of snapshot.sales) {
-    fold.sales.set(couponId, { changes: [...changes], counts: { ...counts }, taken, holders: new Holders() });
+  for (const { couponId, changes, counts } of snapshot.sales) {
+    fold.sales.set(couponId, { changes: [...changes], counts: { ...counts }, taken: 0, holders: new Holders() });
   }
   for (const offset of snapshot.malformed) fold.malformed.add(offset);
   for await (const { couponId, holders } of snapshot.holders) {
     const sale = fold.sales.get(couponId);
     if (!sale) throw new Alarm(`the store has holders of ${couponId}, but not the sale`);
-    for (const [userId, holder] of holderPairs(holders)) sale.holders.add(userId, holder);
+    for (const [userId, holder] of holderPairs(holders)) {
+      sale.holders.add(userId, holder);
+      sale.taken++;
+    }
   }
   return fold;
 }

@@ -45,7 +45,6 @@ const holdersText = `
 interface SaleRow extends Counts {
   couponId: CouponId;
   changes: SaleChange[];
-  taken: number;
 }
 
 /** Null where none of the part's slots is held. */
@@ -81,23 +80,18 @@ export const withSnapshot = <T>(
 async function readSales(runner: Runner, partition: number, next: number): Promise<Snapshot['sales']> {
   const rows = await runner.rows<SaleRow>({
     text: `
-      with refused as (
-        select coupon_id, count(*) as n from (${refusedText}) r group by coupon_id
-      ), sale as (
+      with sale as (
         select s.coupon_id, json_agg(${saleChangeJson} order by s."offset") as changes from sale_change s
         where s.partition = $1 and s."offset" < $2 group by s.coupon_id
       )
-      select s.coupon_id as "couponId", s.changes,
-        coalesce(refused.n, 0) + (select count(*) ${rowsText} and u.coupon_id = s.coupon_id) as taken,
-        t.duplicated, t.closed, t.not_open, t.sold_out
-      from sale s left join refused using (coupon_id) left join total t using (coupon_id)
+      select s.coupon_id as "couponId", s.changes, t.duplicated, t.closed, t.not_open, t.sold_out
+      from sale s left join total t using (coupon_id)
       order by s.coupon_id`,
     values: [partition, next],
   });
-  return rows.map(({ couponId, changes, taken, duplicated, closed, not_open, sold_out }) => ({
+  return rows.map(({ couponId, changes, duplicated, closed, not_open, sold_out }) => ({
     couponId,
     changes,
-    taken,
     counts: duplicated === null ? noCounts() : { duplicated, closed, not_open, sold_out },
   }));
 }

@@ -101,11 +101,14 @@ export class RedisLedger implements StockLedger {
 
   async rebuild(partition: number, identity: string, snapshot: Snapshot, replaces: string | undefined): Promise<Place> {
     const build = Buffer.from(this.host.randomBytes(8)).toString('hex');
-    await this.fill(partition, build, snapshot);
+    const taken = await this.fill(partition, build, snapshot);
     const { sales, frontier, malformed } = snapshot;
     const fields = frontierFields(frontier, identity, build, malformed);
     const args = [replaces ?? '', build, `${sales.length}`, `${fields.length / 2}`];
-    for (const sale of sales) args.push(sale.couponId, saleText(sale), changesText(sale.changes));
+    for (const sale of sales) {
+      const { couponId, changes } = sale;
+      args.push(couponId, saleText({ ...sale, taken: taken.get(couponId) ?? 0 }), changesText(changes));
+    }
     // Of a swap that fails nobody knows whether it was carried out: what was filled is left to expire.
     await this.connection.script<number>('swap', this.stateKey(partition), [...args, ...fields]);
     return this.place(partition);
@@ -155,50 +158,56 @@ export class RedisLedger implements StockLedger {
     await this.connection.close();
   }
 
-  /** Writes the holders under a build that is not the state; the rest of the snapshot is swapped in with the name. */
-  private async fill(partition: number, build: string, snapshot: Snapshot): Promise<void> {
+  /**
+   * Writes the holders under a build that is not the state; the rest of the snapshot is swapped in with the name.
+   * Answers how many of each coupon.
+   */
+  private async fill(partition: number, build: string, snapshot: Snapshot): Promise<Map<CouponId, number>> {
     const known = new Set<string>(snapshot.sales.map(sale => sale.couponId));
-    const filled = new Set<string>();
+    const taken = new Map<CouponId, number>();
     let [before, filling]: [Promise<unknown>, Promise<unknown>] = [Promise.resolve(), Promise.resolve()];
     try {
       for await (const { couponId, holders } of snapshot.holders) {
         if (!known.has(couponId)) throw new Alarm(`the store has holders of ${couponId}, but not the sale`);
-        const key = this.holdersKey(partition, build, couponId);
-        filled.add(key);
         // Two chunks are on their way while the next is read.
         await before;
         before = filling;
-        filling = this.fillChunk(key, holders);
+        const chunk = this.fillChunk(this.holdersKey(partition, build, couponId), holders);
+        taken.set(couponId, (taken.get(couponId) ?? 0) + chunk.pairs);
+        filling = chunk.filled;
         filling.catch(() => {});
       }
       await before;
       await filling;
+      return taken;
     } catch (error) {
       await Promise.allSettled([before, filling]);
-      await this.drop(filled);
+      await this.drop([...taken.keys()].map(couponId => this.holdersKey(partition, build, couponId)));
       throw error;
     }
   }
 
   /**
-   * Settles when all of its calls have. A script makes the key with its expiry, which what follows leaves as it is:
-   * in a script a holder costs Redis twice as much.
+   * `filled` settles when all of its calls have. A script makes the key with its expiry, which what follows leaves as
+   * it is: in a script a holder costs Redis twice as much.
    */
-  private async fillChunk(key: string, holders: HolderList): Promise<void> {
+  private fillChunk(key: string, holders: HolderList): { pairs: number; filled: Promise<void> } {
     const { connection } = this;
     const text = holdersText(holders);
-    if (text === '') return;
-    const [userId, holder] = text.split(' ', 2) as [string, string];
-    const calls = [connection.script<unknown>('fill', key, [`${fillExpiryMs}`, userId, holder])];
-    for (const command of hsetsOf(key, text, fillBatchMax))
-      calls.push(connection.run(redis => redis.sendCommand(command) as Promise<unknown>));
-    for (const call of await Promise.allSettled(calls)) if (call.status === 'rejected') throw call.reason;
+    const { commands, pairs } = hsetsOf(key, text, fillBatchMax);
+    if (pairs === 0) return { pairs, filled: Promise.resolve() };
+    const [, userId, holder] = /^(\S+) (\S+)/.exec(text) as unknown as [string, string, string];
+    const calls = [
+      connection.script<unknown>('fill', key, [`${fillExpiryMs}`, userId, holder]),
+      ...commands.map(command => connection.run(redis => redis.sendCommand(command) as Promise<unknown>)),
+    ];
+    return { pairs, filled: settled(calls) };
   }
 
   /** So that a rebuild which fails again and again does not fill the server; what cannot be dropped expires. */
-  private async drop(keys: ReadonlySet<string>): Promise<void> {
-    if (keys.size === 0 || this.connection.redis.status !== 'ready') return;
-    const dropped = [...keys].map(key => this.connection.run(redis => redis.unlink(key)));
+  private async drop(keys: readonly string[]): Promise<void> {
+    if (keys.length === 0 || this.connection.redis.status !== 'ready') return;
+    const dropped = keys.map(key => this.connection.run(redis => redis.unlink(key)));
     await Promise.allSettled(dropped);
   }
 
@@ -209,6 +218,10 @@ export class RedisLedger implements StockLedger {
   private holdersKey(partition: number, build: string, couponId: string): string {
     return `${this.prefix}:{${partition}}:holders:${build}:${couponId}`;
   }
+}
+
+async function settled(calls: readonly Promise<unknown>[]): Promise<void> {
+  for (const call of await Promise.allSettled(calls)) if (call.status === 'rejected') throw call.reason;
 }
 
 function* couponsOf({ entries, alsoCount }: ApplyBatch): Generator<string> {

@@ -84,15 +84,12 @@ function saleReader(database: Database, partition: number, next: number) {
   const changes = prepare(`SELECT ${saleChangeColumns} FROM sale_change
     WHERE partition = ? AND coupon_id = ? AND offset < ? ORDER BY offset`);
   const counts = prepare(`SELECT ${countsColumns} FROM totals WHERE partition = ? AND coupon_id = ?`);
-  const taken = prepare(`SELECT (SELECT count(*) FROM ${rowsFrom})
-    + (SELECT count(DISTINCT a.user_id) FROM ${asideFrom})`);
   return (couponId: CouponId): Snapshot['sales'][number] => {
     const total = counts.get(partition, couponId) as CountsCells | undefined;
     return {
       couponId,
       changes: (changes.all(partition, couponId, next) as unknown as SaleChangeCells[]).map(saleChangeOf),
       counts: total ? countsOf(total) : noCounts(),
-      taken: (taken.get(couponId, partition, next, couponId, partition, next, next) as unknown as [number])[0],
     };
   };
 }

@@ -29,7 +29,7 @@ export function ledgerDamage(calls: LedgerCalls): void {
   });
 
   test('slots taken that differ from the number of holders are damage: nothing is decided, read or shown', async () => {
-    const { partition, build } = await rebuilt(halfSold([holder(1, 4)]));
+    const { partition, build } = await rebuilt(halfSold(['u0', 'u0']));
     assert.equal((await ledger().apply(partition, build, batchOf([request(10, 'u9')]))).kind, 'damaged');
     assert.equal(
       (await ledger().apply(partition, build, batchOf([malformed(10)], { alsoCount: [welcome] }))).kind,

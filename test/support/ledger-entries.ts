@@ -98,18 +98,18 @@ export function snapshotOf(more: Partial<Snapshot> = {}, holders: { couponId: Co
 }
 
 /** Two of three slots taken, up to offset 10. One of the holders comes as a pair, the other as text. */
-export const halfSold = (holders = [holder(1, 4), holder(2, 6)]): Snapshot =>
+export const halfSold = (users = ['u0', 'u1']): Snapshot =>
   snapshotOf(
     {
       frontier: { next: 10, clock: 1_009, hash: 'hash-10', strays: { malformed: 1, unknown_coupon: 2 } },
       sales: [
-        { couponId: welcome, taken: 2, counts: counts({ duplicated: 3 }), changes: [change(sale(0, 3, 'open'))] },
-        { couponId: autumn, taken: 0, counts: counts(), changes: [change(sale(1, 5, 'open'))] },
+        { couponId: welcome, counts: counts({ duplicated: 3 }), changes: [change(sale(0, 3, 'open'))] },
+        { couponId: autumn, counts: counts(), changes: [change(sale(1, 5, 'open'))] },
       ],
       malformed: [5],
     },
-    holders.map((h, i) => ({
-      couponId: welcome,
-      holders: i % 2 === 0 ? [[`u${i}` as UserId, h]] : `u${i} ${holderText(h)}`,
-    })),
+    users.map((user, i) => {
+      const of = holder(i + 1, 4 + 2 * i);
+      return { couponId: welcome, holders: i % 2 === 0 ? [[user as UserId, of]] : `${user} ${holderText(of)}` };
+    }),
   );
