@@ -2,7 +2,13 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import { check } from '../src/checker/check.ts';
+import type { Dump } from '../src/checker/dump.ts';
 import type { CheckReport } from '../src/checker/findings.ts';
+import type { HistoryLine, Told } from '../src/checker/history.ts';
+import { checkLines } from '../src/cli/check.ts';
+import type { CouponId, UserId } from '../src/coupon.ts';
+import { encodeEntry } from '../src/entry.ts';
+import { keyHash } from '../src/task.ts';
 import { Random, type Sample, sampleOf } from './support/sale-history.ts';
 import { tamperings } from './support/tampering.ts';
 
@@ -42,6 +48,83 @@ suite('a history that is as it must be', () => {
   });
 });
 
+suite('written by hand', () => {
+  const coupon = 'noon' as CouponId;
+  const opened = (opensAt: number | null = null) =>
+    encodeEntry({ type: 'opened', couponId: coupon, stock: 2, opensAt, closesAt: null });
+  const asked = (user: string, key: string) =>
+    encodeEntry({ type: 'request', couponId: coupon, userId: user as UserId, key: keyHash(`${coupon} ${user}`, key) });
+  const restocked = (add: number, key: string) =>
+    encodeEntry({ type: 'stock_added', couponId: coupon, add, key: keyHash(coupon, key) });
+  const closed = encodeEntry({ type: 'closed', couponId: coupon });
+  /** `wins`: offsets of entries that have a row. */
+  const dumpOf = (texts: string[], wins: number[] = [], at = (offset: number) => offset): Dump => ({
+    entries: texts.map((text, offset) => ({ kind: 'entry', partition: 0, offset, at: at(offset), text })),
+    rows: wins.map((offset, i) => {
+      const { key, userId } = JSON.parse(texts[offset] as string);
+      return { kind: 'row', coupon, user: userId, slot: i + 1, offset, key, at: at(offset) };
+    }),
+    letters: [],
+  });
+  const create = (to: number, opensAt: number | null = null): HistoryLine => ({
+    ...{ op: 'create', from: to - 1, to, status: 201, coupon, stock: 2, opensAt, closesAt: null },
+  });
+  const press = (user: string, from: number, key: string, status: number, body: Told): HistoryLine => ({
+    ...{ op: 'issue', from, to: from + 1, status, coupon, user, key, body },
+  });
+  const told = (task: string, at: number, body: Told): HistoryLine => ({
+    ...{ op: 'frame', at, stream: at, task, event: 'outcome', body: { state: 'done', ...body } },
+  });
+  const issued = (user: string, key: string, at: number, slot: number): HistoryLine[] => [
+    press(user, at, key, 202, { taskId: `${user}-${at}`, state: 'accepted' }),
+    told(`${user}-${at}`, at + 2, { outcome: 'issued', slot }),
+  ];
+  const notOpen = { code: 'INACTIVE_COUPON', reason: 'not_open' };
+  const kindsOf = (history: HistoryLine[], dump: Dump) => check(history, dump).findings.map(({ kind }) => kind);
+
+  test('a key that came too early and again in time is no key that was refused', () => {
+    const at = (offset: number) => [0, 10, 5_000][offset] as number;
+    const dump = dumpOf([opened(4_000), asked('u', 'k'), asked('u', 'k')], [2], at);
+    const early = [
+      press('u', 10, 'k', 202, { taskId: 'early', state: 'accepted' }),
+      told('early', 12, { outcome: 'inactive', reason: 'not_open' }),
+      press('u', 20, 'k', 403, notOpen),
+    ];
+    assert.deepEqual(kindsOf([create(1, 4_000), ...early, ...issued('u', 'k', 5_000, 1)], dump), []);
+  });
+  test('a restock asked for again by another amount is answered with the first one', () => {
+    const stock = (from: number, add: number): HistoryLine => ({
+      ...{ op: 'stock', from, to: from + 1, status: 200, coupon, add, key: 'm' },
+    });
+    const dump = dumpOf([opened(), restocked(1, 'm')]);
+    assert.deepEqual(kindsOf([create(1), stock(3, 1), stock(5, 3)], dump), []);
+    assert.deepEqual(kindsOf([create(1), stock(3, 2), stock(5, 3)], dump), ['contradicted', 'contradicted']);
+  });
+  test('a history may begin after a user has won', () => {
+    const again = press('u', 10, 'k', 200, { taskId: 't', state: 'done', outcome: 'issued', slot: 1 });
+    assert.deepEqual(kindsOf([again], dumpOf([opened(), asked('u', 'k')], [1])), []);
+  });
+  test('who pressed after the answer to a close, and won', () => {
+    const close: HistoryLine = { op: 'close', from: 3, to: 4, status: 200, coupon };
+    const dump = dumpOf([opened(), asked('u', 'k'), closed], [1]);
+    assert.deepEqual(kindsOf([create(1), close, ...issued('u', 'k', 10, 1)], dump), ['out_of_order', 'out_of_order']);
+  });
+  test('who pressed after the answer to the creation, and stands before it', () => {
+    const dump = dumpOf([asked('u', 'k'), opened()]);
+    const history = [
+      create(1),
+      press('u', 10, 'k', 202, { taskId: 't', state: 'accepted' }),
+      told('t', 12, { outcome: 'refused', reason: 'unknown_coupon' }),
+    ];
+    assert.deepEqual(kindsOf(history, dump), ['out_of_order', 'out_of_order']);
+  });
+  test('not open yet, of a sale that was closed for good', () => {
+    const close: HistoryLine = { op: 'close', from: 3, to: 4, status: 200, coupon };
+    const dump = dumpOf([opened(9_000), closed]);
+    assert.deepEqual(kindsOf([create(1, 9_000), close, press('u', 10, 'k', 403, notOpen)], dump), ['contradicted']);
+  });
+});
+
 suite(`${tampered} tampered histories`, () => {
   const kinds = Object.entries(tamperings);
   const each = Math.ceil(tampered / kinds.length);
@@ -57,6 +140,7 @@ suite(`${tampered} tampered histories`, () => {
         assert.ok(report.totals[kind] > 0, `seed ${seed}: ${JSON.stringify(report.totals)}`);
         const [found] = report.findings.filter(finding => finding.kind === kind);
         assert.ok(found && found.witnesses.length > 0, `seed ${seed} has no witness`);
+        assert.ok(checkLines(report).length > 1, `seed ${seed} cannot be printed`);
       }
     });
   }

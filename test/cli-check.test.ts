@@ -11,7 +11,9 @@ const noFull = !existsSync('/dev/full') && 'there is no /dev/full here';
 
 suite('a sale whose history is kept', { timeout: 60_000 }, () => {
   const ground = embeddedGround();
-  const [seen, kept] = [join(ground.folder, 'seen.jsonl'), join(ground.folder, 'kept.jsonl')];
+  const [seen, kept, noCall, empty] = ['seen', 'kept', 'no-call', 'empty'].map(name =>
+    join(ground.folder, `${name}.jsonl`),
+  ) as [string, string, string, string];
   let url = '';
   before(async () => {
     const app = await ground.start();
@@ -48,18 +50,24 @@ suite('a sale whose history is kept', { timeout: 60_000 }, () => {
   });
 
   test('what cannot be read is one sentence', async () => {
-    writeFileSync(kept, '{"kind":"row"}\nno line\n');
+    writeFileSync(kept, '\n{"kind":"row"}\n');
+    writeFileSync(noCall, '{"op":"frame","at":1,"stream":1,"task":"t","event":"outcome","body":{}}\n');
+    writeFileSync(empty, '');
     const ends = await Promise.all([
       verify(),
       dibs('verify', '--history', seen),
       dibs('verify', '--history', 'x', '--dump', kept),
+      dibs('verify', '--history', noCall, '--dump', empty),
+      dibs('verify', 'noon', '--history', seen, '--dump', kept),
     ]);
     assert.deepEqual(
       ends.map(({ code, err }) => [code, err]),
       [
-        [1, 'dibs: line 2 of the dump is none: no line\n'],
+        [1, `dibs: ${kept}: line 2 of the dump is none: {"kind":"row"}\n`],
         [2, 'dibs: --history and --dump go together: `rush --history` writes one, `dump` the other\n'],
         [1, 'dibs: x cannot be read (ENOENT): name another file\n'],
+        [1, `dibs: ${noCall} has no call: nothing could be checked\n`],
+        [2, 'dibs: a history is checked as a whole: name no coupon\n'],
       ],
     );
   });

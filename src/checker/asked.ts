@@ -26,7 +26,10 @@ const isUnknown = ({ status, body }: Call): boolean =>
   status === undefined || (status >= 500 && body?.code !== 'NOT_ACCEPTED' && body?.code !== 'UNAVAILABLE');
 
 /** The same for an operator's call, which may be told `UNAVAILABLE` or that its entry changed nothing after it was appended. */
-const mayStand = (call: Call): boolean => call.body?.code !== 'NOT_ACCEPTED';
+const mayStand = ({ status = 0, body }: Call): boolean =>
+  body?.code !== 'NOT_ACCEPTED' && (status < 400 || status === 409 || status >= 500);
+
+type OperatorsCall = Create | AddStock | Close;
 
 export class Asked {
   readonly requests = new Map<string, Request>();
@@ -42,9 +45,11 @@ export class Asked {
     this.found = found;
     for (const line of history) this.sort(line);
     this.attribute();
-    const byPartition = Map.groupBy(this.certain(), ({ judged }) => judged.partition);
-    for (const [partition, placed] of byPartition) {
-      const places = new Places(placed);
+    const certain = Map.groupBy(this.certain(), ({ judged }) => judged.partition);
+    const operators = Map.groupBy(this.answeredOperators(), ({ judged }) => judged.partition);
+    for (const partition of new Set([...certain.keys(), ...operators.keys()])) {
+      const placed = certain.get(partition) ?? [];
+      const places = new Places(placed, operators.get(partition) ?? []);
       this.places.set(partition, places);
       this.checkOrder(placed, places);
     }
@@ -112,7 +117,8 @@ export class Asked {
       if (entry.type !== 'request') continue;
       const request = this.requests.get(id) ?? this.requests.get(idOf(entry.couponId, entry.userId, undefined));
       if (request) request.entries.push(...entries);
-      else if (this.creates.has(entry.couponId)) this.found.add('unexpected', 'a request that nobody made', ...entries);
+      else if (this.creates.has(entry.couponId))
+        this.found.add('unexpected', 'a request that nobody made', ...entries.map(({ line }) => line));
     }
   }
 
@@ -134,6 +140,29 @@ export class Asked {
     return placed;
   }
 
+  /** Operators' calls that were told that their entry counts: it stood in the log by then, whosever call it was of. */
+  private answeredOperators(): Placed[] {
+    const placed: Placed[] = [];
+    const calls = [this.creates, this.stocks, this.closes].flatMap(all => [...all.values()]).flat<OperatorsCall[][]>();
+    for (const call of calls) {
+      const judged = isDone(call) ? this.countedOf(call) : undefined;
+      if (judged) placed.push({ call, judged });
+    }
+    return placed;
+  }
+
+  private countedOf(call: OperatorsCall): Judged | undefined {
+    const sale = this.truth.sales.get(call.coupon);
+    switch (call.op) {
+      case 'create':
+        return sale?.opening;
+      case 'stock':
+        return sale?.stocked.get(stockKey(call.coupon, call.key));
+      case 'close':
+        return sale?.closing;
+    }
+  }
+
   private checkOrder(placed: readonly Placed[], places: Places): void {
     for (const { call, judged } of placed) {
       const before = places.before(call.from);
@@ -149,12 +178,15 @@ export class Asked {
   private checkRequest(request: Request): void {
     const { calls, entries } = request;
     const accepted = calls.filter(isAccepted);
+    const mayHaveOne = calls.filter(call => isAccepted(call) || isUnknown(call));
     const lines = entries.map(({ line }) => line);
     if (entries.length < accepted.length) {
       const detail = `accepted ${accepted.length} times, and ${entries.length} times in the log`;
       this.found.add('lost', detail, ...accepted, ...lines);
-    } else if (entries.length > 0 && !calls.some(call => isAccepted(call) || isUnknown(call))) {
-      this.found.add('unexpected', 'in the log, and surely not accepted', ...calls, ...lines);
+    } else if (entries.length > mayHaveOne.length && this.creates.has(request.coupon)) {
+      const detail =
+        mayHaveOne.length === 0 ? 'in the log, and surely not accepted' : 'more often in the log than asked';
+      this.found.add('unexpected', detail, ...calls, ...lines);
     }
     if (entries.length < accepted.length) return;
     for (const call of accepted) {
@@ -169,7 +201,7 @@ export class Asked {
     for (const call of [...this.stocks.values()].flat()) this.checkStock(call);
     for (const call of [...this.closes.values()].flat()) {
       const sale = this.truth.sales.get(call.coupon);
-      if (isDone(call) && !sale?.closed) this.found.add('lost', 'a close that the log has not', call);
+      if (isDone(call) && !sale?.closing) this.found.add('lost', 'a close that the log has not', call);
     }
   }
 
@@ -185,36 +217,56 @@ export class Asked {
   }
 
   private checkStock(call: AddStock): void {
-    const sale = this.truth.sales.get(call.coupon);
-    const counted = sale?.stocked.get(stockKey(call.coupon, call.key));
-    const amount = counted?.entry.type === 'stock_added' ? counted.entry.add : 0;
-    if (call.status === 200 && call.key !== undefined) {
-      if (!counted) this.found.add('lost', 'a restock that the log has not', call);
-      else if (amount !== call.add) this.found.add('contradicted', 'another restock', call, counted.line);
-    }
-    if (call.status === 409 && counted) this.found.add('contradicted', 'refused, and counted', call, counted.line);
+    const { add: amount, coupon, key, status = 0 } = call;
+    if (key === undefined) return;
+    const counted = this.countedOf(call);
+    const same = (this.stocks.get(coupon) ?? []).filter(other => other.key === key);
+    if (status === 200 && !counted) this.found.add('lost', 'a restock that the log has not', call);
+    // One who repeats it with another amount is answered with the first one's result.
+    else if (status === 200 && counted && !same.some(({ add }) => add === amountOf(counted)))
+      this.found.add('contradicted', `a restock by ${amountOf(counted)}, not ${amount}`, call, counted.line);
+    const isRefused = status === 409 || (status >= 400 && status < 500 && !same.some(mayStand));
+    if (isRefused && counted) this.found.add('contradicted', 'refused, and counted', call, counted.line);
   }
 
   /** What an operator's entry in the log needs is somebody who asked for it. */
   private checkStrangers(): void {
     for (const sale of this.truth.sales.values()) {
+      this.checkUnkeyed(sale);
       if (!this.creates.has(sale.coupon)) continue;
       if (!this.creates.get(sale.coupon)?.some(mayStand)) {
         this.found.add('unexpected', 'opened, and surely not created', sale.opening.line);
       }
-      for (const [key, judged] of sale.stocked) this.checkStranger(sale, key, judged);
-      if (sale.closed && !this.closes.get(sale.coupon)?.some(mayStand)) {
-        this.found.add('unexpected', 'a close that nobody asked for', sale.coupon);
+      if (sale.closing && !this.closes.get(sale.coupon)?.some(mayStand)) {
+        this.found.add('unexpected', 'a close that nobody asked for', sale.closing.line);
       }
     }
   }
 
-  private checkStranger({ coupon }: Sale, key: string, judged: Judged): void {
-    const calls = (this.stocks.get(coupon) ?? []).filter(mayStand);
-    if (calls.some(call => call.key === undefined || stockKey(coupon, call.key) === key)) return;
-    this.found.add('unexpected', 'a restock that nobody asked for', judged.line);
+  /** Restocks that no key connects with their entries are counted by their amounts. */
+  private checkUnkeyed({ coupon, stocked }: Sale): void {
+    const calls = this.stocks.get(coupon) ?? [];
+    const keys = new Set(calls.filter(mayStand).map(({ key }) => stockKey(coupon, key)));
+    const entries = Map.groupBy(
+      [...stocked].filter(([key]) => !keys.has(key)).map(([, judged]) => judged),
+      amountOf,
+    );
+    const unkeyed = Map.groupBy(
+      calls.filter(({ key }) => key === undefined),
+      ({ add }) => add,
+    );
+    for (const amount of new Set([...entries.keys(), ...unkeyed.keys()])) {
+      const [there, asked] = [entries.get(amount) ?? [], unkeyed.get(amount) ?? []];
+      const done = asked.filter(isDone);
+      const witnesses = [...asked, ...there.map(({ line }) => line)];
+      if (done.length > there.length) this.found.add('lost', 'a restock that the log has not', ...witnesses);
+      if (there.length > asked.filter(mayStand).length && this.creates.has(coupon))
+        this.found.add('unexpected', 'a restock that nobody asked for', ...witnesses);
+    }
   }
 }
+
+const amountOf = ({ entry }: Judged): number => (entry.type === 'stock_added' ? entry.add : 0);
 
 const noPlaces = new Places([]);
 

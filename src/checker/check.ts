@@ -16,9 +16,10 @@ export function check(history: readonly HistoryLine[], dump: Dump): CheckReport 
   const found = new Found();
   const truth = new Truth(dump.entries, found);
   const asked = new Asked(history, truth, found);
-  const door = new Door(asked, truth, found);
+  const aside = new Set(dump.letters.flatMap(({ coupon, slot, user }) => (slot === null ? [] : [`${coupon} ${user}`])));
+  const door = new Door(asked, truth, aside, found);
   for (const line of history) if (line.op === 'issue') door.check(line);
-  checkTold(history, asked, truth, dump.letters, found);
+  checkTold(history, asked, truth, aside, found);
   checkRows(dump, truth, found);
   const frames = history.filter(({ op }) => op === 'frame').length;
   const { findings, totals } = found;

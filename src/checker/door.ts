@@ -2,7 +2,7 @@
 import type { Asked } from './asked.ts';
 import type { Found } from './findings.ts';
 import type { Call, Issue } from './history.ts';
-import { endOf, type Judged, type Truth } from './truth.ts';
+import type { Judged, Truth } from './truth.ts';
 
 /** What two clocks may differ by before a window is spoken of, and what a measured shift may be wrong by, ms. */
 const skewMsMax = 2_500;
@@ -10,11 +10,14 @@ const skewMsMax = 2_500;
 export class Door {
   private readonly asked: Asked;
   private readonly truth: Truth;
+  private readonly aside: ReadonlySet<string>;
   private readonly found: Found;
 
-  constructor(asked: Asked, truth: Truth, found: Found) {
+  /** `aside`: whose win is a dead letter, as `coupon user`. */
+  constructor(asked: Asked, truth: Truth, aside: ReadonlySet<string>, found: Found) {
     this.asked = asked;
     this.truth = truth;
+    this.aside = aside;
     this.found = found;
   }
 
@@ -63,6 +66,7 @@ export class Door {
         const seen = partition.clockAt(places.low(call.from));
         const clock = Math.max(seen, even ? call.from + low - skewMsMax : 0);
         if (opensAt === null || clock >= opensAt) this.contradicted('it was open', call);
+        else if (sale.wasClosed(places.low(call.from))) this.contradicted('it was closed for good', call);
         return;
       }
       default:
@@ -74,19 +78,20 @@ export class Door {
   private duplicated(call: Issue, slot: number | undefined): void {
     const win = this.truth.sales.get(call.coupon)?.wins.get(call.user);
     const high = this.asked.placesOf(call.coupon).high(call.to ?? Number.POSITIVE_INFINITY);
+    if (this.aside.has(`${call.coupon} ${call.user}`)) this.contradicted('a duplicate of a win without a row', call);
     if (win && win.slot === slot && win.entry.line.offset < high) return;
     this.contradicted(`said to hold slot ${slot}, the log gives ${win?.slot}`, call, win?.entry.line);
   }
 
-  /** The same key, accepted before, has won: it must not be told that it lost. */
+  /** A request with the key that won must not be told that it lost, whatever became of the answer to the first. */
   private neverLost(call: Issue): void {
-    if (call.key === undefined) return;
-    const request = this.asked.requestOf(call);
-    const accepted = request?.calls.find(other => other.status === 202 && (other.to ?? call.from) < call.from);
-    const won = accepted && request?.entries.find(judged => endOf(judged).startsWith('issued'));
-    if (!accepted || !won) return;
-    if (call.body?.reason === 'sold_out' && this.isBehindRestock(won, call)) return;
-    this.contradicted('refused with the key that won', call, accepted, won.line);
+    const won = this.truth.sales.get(call.coupon)?.wins.get(call.user)?.entry;
+    if (call.key === undefined || !won || !this.asked.requestOf(call)?.entries.includes(won)) return;
+    const reason = call.body?.reason;
+    // It may have come again when the sale was open.
+    if (reason === 'not_open' && won.line.offset >= this.asked.placesOf(call.coupon).low(call.from)) return;
+    if (reason === 'sold_out' && this.isBehindRestock(won, call)) return;
+    this.contradicted('refused with the key that won', call, won.line);
   }
 
   /** Nobody had heard of the restock yet that let it win. */

@@ -3,7 +3,7 @@
  * of users, all that was set aside. It is taken when nothing is under way.
  */
 import type { LogEntry } from '../entry.ts';
-import { parseLines } from './history.ts';
+import { type Lines, maybe, number, orNull, parseLines, type Shape, text } from './history.ts';
 
 export interface EntryLine {
   kind: 'entry';
@@ -46,13 +46,21 @@ export interface Dump {
   letters: LetterLine[];
 }
 
+const place: Shape = { partition: number, offset: number };
+const shapes: Record<DumpLine['kind'], Shape> = {
+  entry: { ...place, at: number, text, bytes: maybe(text) },
+  row: { coupon: text, user: text, slot: number, offset: number, key: text, at: number },
+  letter: {
+    ...{ ...place, coupon: orNull(text), user: orNull(text) },
+    ...{ slot: orNull(number), key: orNull(text), reason: text },
+  },
+};
+
 /** @throws Error that names the line which is none of a dump. */
-export function parseDump(text: string): Dump {
+export async function parseDump(lines: Lines): Promise<Dump> {
   const dump: Dump = { entries: [], rows: [], letters: [] };
-  const kinds = { entry: dump.entries, row: dump.rows, letter: dump.letters } as Record<string, unknown[]>;
-  for (const line of parseLines(text, 'dump', ({ kind }) => Object.hasOwn(kinds, kind as string))) {
-    kinds[line.kind as string]?.push(line);
-  }
+  const kinds = { entry: dump.entries, row: dump.rows, letter: dump.letters } as unknown as Record<string, unknown[]>;
+  await parseLines(lines, 'dump', 'kind', shapes, line => kinds[line.kind as string]?.push(line));
   return dump;
 }
 

@@ -8,7 +8,7 @@ interface Timed {
   to?: number;
   /** HTTP status of a whole answer. */
   status?: number;
-  /** Of its JSON: `code`, `reason`, `taskId`, `state`, `outcome`, `slot`, as far as they are there. */
+  /** Of its JSON: the members of `Told`, as far as they are there. */
   body?: Told;
 }
 
@@ -17,6 +17,7 @@ export interface Told {
   code?: string;
   reason?: string;
   taskId?: string;
+  couponId?: string;
   state?: string;
   ahead?: number;
   outcome?: string;
@@ -69,7 +70,7 @@ export interface Frame {
 export type Call = Issue | Create | AddStock | Close | AskTask;
 export type HistoryLine = Call | Frame;
 
-const members = ['code', 'reason', 'taskId', 'state', 'ahead', 'outcome', 'slot'] as const;
+const members = ['code', 'reason', 'taskId', 'couponId', 'state', 'ahead', 'outcome', 'slot'] as const;
 
 /** The part of an answer that a history keeps. */
 export function toldOf(body: unknown): Told {
@@ -78,31 +79,67 @@ export function toldOf(body: unknown): Told {
   return Object.fromEntries(members.flatMap(name => (all[name] === undefined ? [] : [[name, all[name]]])));
 }
 
-const ops = new Set(['issue', 'create', 'stock', 'close', 'task', 'frame']);
+type Fits = (value: unknown) => boolean;
+/** What the members of a line must be. */
+export type Shape = Record<string, Fits>;
+
+export const text: Fits = value => typeof value === 'string';
+export const number: Fits = value => Number.isFinite(value);
+export const orNull =
+  (fits: Fits): Fits =>
+  value =>
+    value === null || fits(value);
+export const maybe =
+  (fits: Fits): Fits =>
+  value =>
+    value === undefined || fits(value);
+const object: Fits = value => typeof value === 'object' && value !== null;
+
+const call: Shape = { from: number, to: maybe(number), status: maybe(number), body: maybe(object) };
+const shapes: Record<HistoryLine['op'], Shape> = {
+  issue: { ...call, coupon: text, user: text, key: maybe(text) },
+  create: { ...call, coupon: text, stock: number, opensAt: orNull(number), closesAt: orNull(number) },
+  stock: { ...call, coupon: text, add: number, key: maybe(text) },
+  close: { ...call, coupon: text },
+  task: { ...call, task: text },
+  frame: { at: number, stream: number, task: text, event: text, body: object },
+};
+
+/** A file's lines, or such as there are. */
+export type Lines = Iterable<string> | AsyncIterable<string>;
 
 /** @throws Error that names the line which is none of a history. */
-export const parseHistory = (text: string): HistoryLine[] =>
-  parseLines(text, 'history', line => ops.has(line.op as string)) as unknown as HistoryLine[];
+export async function parseHistory(lines: Lines): Promise<HistoryLine[]> {
+  const history: HistoryLine[] = [];
+  await parseLines(lines, 'history', 'op', shapes, line => history.push(line as unknown as HistoryLine));
+  return history;
+}
 
-export function parseLines(
-  text: string,
+/** `kind` names the member that says which of the shapes a line has. */
+export async function parseLines(
+  lines: Lines,
   what: string,
-  fits: (line: Record<string, unknown>) => boolean,
-): Record<string, unknown>[] {
-  const lines: Record<string, unknown>[] = [];
-  for (const [i, line] of text.split('\n').entries()) {
+  kind: string,
+  shapes: Record<string, Shape>,
+  use: (line: Record<string, unknown>) => void,
+): Promise<void> {
+  let n = 0;
+  for await (const line of lines) {
+    n++;
     if (line.trim() === '') continue;
     const parsed = parsedOf(line);
-    if (!parsed || !fits(parsed)) throw new Error(`line ${i + 1} of the ${what} is none: ${line.slice(0, 80)}`);
-    lines.push(parsed);
+    const name = parsed?.[kind];
+    const shape = typeof name === 'string' && Object.hasOwn(shapes, name) ? shapes[name] : undefined;
+    const fits = parsed && shape && Object.entries(shape).every(([member, is]) => is(parsed[member]));
+    if (!fits) throw new Error(`line ${n} of the ${what} is none: ${line.slice(0, 80)}`);
+    use(parsed);
   }
-  return lines;
 }
 
 function parsedOf(line: string): Record<string, unknown> | undefined {
   try {
     const value: unknown = JSON.parse(line);
-    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined;
+    return object(value) ? (value as Record<string, unknown>) : undefined;
   } catch {
     return undefined;
   }

@@ -16,9 +16,13 @@ export class Places {
   /** What the log's clock is ahead of the history's, at least and at most, by each call alone, ms. */
   readonly shift = { low: Number.NEGATIVE_INFINITY, high: Number.POSITIVE_INFINITY };
 
-  constructor(certain: readonly Placed[]) {
-    const ended = certain.filter(({ call }) => call.to !== undefined);
-    for (const placed of ended.toSorted((a, b) => (a.call.to as number) - (b.call.to as number))) {
+  /** `answered`: of these it is only certain that the entry was in the log when the call was answered. */
+  constructor(certain: readonly Placed[], answered: readonly Placed[] = []) {
+    const hasEnded = ({ call }: Placed): boolean => call.to !== undefined;
+    const ended = certain.filter(hasEnded);
+    for (const placed of [...ended, ...answered.filter(hasEnded)].toSorted(
+      (a, b) => (a.call.to as number) - (b.call.to as number),
+    )) {
       const before = this.byEnd.at(-1)?.latest;
       const latest = before && offsetOf(before) > offsetOf(placed) ? before : placed;
       this.byEnd.push({ to: placed.call.to as number, latest });

@@ -11,6 +11,10 @@ export function checkRows(dump: Dump, truth: Truth, found: Found): void {
     if (!truth.sales.has(coupon))
       found.add('unexpected', 'rows of a coupon that was never opened', ...some.slice(0, 3));
   }
+  for (const [coupon, some] of letters) {
+    if (!truth.sales.has(coupon))
+      found.add('unexpected', 'winners set aside of a coupon that was never opened', ...some.slice(0, 3));
+  }
   for (const sale of truth.sales.values()) {
     checkSale(sale, rows.get(sale.coupon) ?? [], letters.get(sale.coupon) ?? [], found);
   }
@@ -33,7 +37,7 @@ function checkSale(sale: Sale, rows: readonly RowLine[], letters: readonly Lette
   for (const letter of letters) {
     const user = letter.user ?? '';
     const win = sale.wins.get(user);
-    if (!win || win.slot !== letter.slot || win.entry.line.offset !== letter.offset) {
+    if (!win || win.slot !== letter.slot || !isOf(letter, win)) {
       found.add('unexpected', 'a winner set aside who did not win so', letter, win?.entry.line);
     }
     const twin = byUser.get(user) ?? waiting.get(user);
@@ -46,16 +50,17 @@ function checkSale(sale: Sale, rows: readonly RowLine[], letters: readonly Lette
   }
 }
 
+const isOf = ({ key, offset, partition }: LetterLine, { entry: { entry, line } }: Win): boolean =>
+  partition === line.partition && offset === line.offset && entry.type === 'request' && key === entry.key;
+
 function checkRow(row: RowLine, win: Win | undefined, found: Found): void {
   if (!win) {
     found.add('unexpected', 'a row of who did not win', row);
     return;
   }
-  const { line } = win.entry;
+  const { entry, line } = win.entry;
   if (win.slot !== row.slot) found.add('out_of_order', `won slot ${win.slot}, and has ${row.slot}`, row, line);
-  const won = win.entry.entry;
-  const key = won.type === 'request' ? won.key : '';
-  if (row.offset === line.offset && row.at === line.at && row.key === key) return;
+  if (row.offset === line.offset && row.at === line.at && entry.type === 'request' && row.key === entry.key) return;
   found.add('contradicted', 'a row of another request than the one that won', row, line);
 }
 

@@ -1,6 +1,5 @@
 /** What the holders of tasks were told: the end that the log gives, always the same, once, and to each. */
 import type { Asked } from './asked.ts';
-import type { Dump } from './dump.ts';
 import type { Found } from './findings.ts';
 import type { AskTask, Frame, HistoryLine, Issue, Told } from './history.ts';
 import { endOf, type Truth } from './truth.ts';
@@ -12,7 +11,6 @@ interface Task {
   /** Ends that the log allows: of each entry that may be this call's. */
   ends: Set<string>;
   told: { end: string; line: Line }[];
-  setAside: boolean;
 }
 
 const ranks: Record<string, number> = { accepted: 0, reserved: 1, set_aside: 2 };
@@ -21,7 +19,7 @@ export function checkTold(
   history: readonly HistoryLine[],
   asked: Asked,
   truth: Truth,
-  letters: Dump['letters'],
+  aside: ReadonlySet<string>,
   found: Found,
 ): void {
   const tasks = tasksOf(history, asked, truth, found);
@@ -35,10 +33,9 @@ export function checkTold(
     } else if (line.op === 'task') noteAnswer(tasks.get(line.task), line, found);
   }
   for (const frames of streams.values()) checkStream(frames, found);
-  const waiting = new Set(letters.map(({ coupon, user }) => `${coupon} ${user}`));
   const slots = new Map<string, Task>();
   for (const [taskId, task] of tasks) {
-    checkTask(taskId, task, waiting, found);
+    checkTask(taskId, task, aside, found);
     checkSlot(task, slots, found);
   }
 }
@@ -46,17 +43,22 @@ export function checkTold(
 function tasksOf(history: readonly HistoryLine[], asked: Asked, truth: Truth, found: Found): Map<string, Task> {
   const tasks = new Map<string, Task>();
   for (const call of history) {
-    const taskId = call.op === 'issue' ? call.body?.taskId : undefined;
-    if (call.op !== 'issue' || taskId === undefined) continue;
+    if (call.op !== 'issue') continue;
+    const taskId = call.body?.taskId;
+    if (taskId === undefined) {
+      if (call.status === 202) found.add('unanswered', 'accepted without a task', call);
+      continue;
+    }
     const isAnswer = call.status === 200;
     const entries = isAnswer ? (asked.requestOf(call)?.entries ?? []) : asked.entriesOf(call);
-    const task: Task = { call, ends: new Set(entries.map(endOf)), told: [], setAside: false };
+    const task: Task = { call, ends: new Set(entries.map(endOf)), told: [] };
     if (tasks.has(taskId)) found.add('duplicated', 'two requests with one task', tasks.get(taskId)?.call, call);
     tasks.set(taskId, task);
     if (!isAnswer) continue;
     const win = truth.sales.get(call.coupon)?.wins.get(call.user);
-    if (!win || win.entry.line.offset >= asked.placesOf(call.coupon).high(call.to ?? Number.POSITIVE_INFINITY)) {
-      found.add('contradicted', 'told of a win that was none by then', call, win?.entry.line);
+    const isHeld = win && entries.includes(win.entry) && win.slot === call.body?.slot;
+    if (!isHeld || win.entry.line.offset >= asked.placesOf(call.coupon).high(call.to ?? Number.POSITIVE_INFINITY)) {
+      found.add('contradicted', 'told of a win that was none of this request by then', call, win?.entry.line);
     }
     note(task, call, call.body as Told, found);
   }
@@ -73,28 +75,48 @@ function note(task: Task | undefined, line: Line, told: Told, found: Found): voi
     found.add('unexpected', 'told of a task that nobody was given', line);
     return;
   }
+  const { call } = task;
+  const isOther =
+    (line.op !== 'issue' && (told.taskId ?? call.body?.taskId) !== call.body?.taskId) ||
+    (told.couponId ?? call.coupon) !== call.coupon;
+  if (isOther) found.add('contradicted', 'told of another task', line, call);
+  if (line.op === 'frame' && line.at < call.from) found.add('contradicted', 'told before it was asked', line, call);
   if (told.state === 'done') {
     task.told.push({ end: wordsOf(told), line });
     return;
   }
+  if (!(`${told.state}` in ranks) || (line.op === 'frame' && line.event === 'outcome'))
+    found.add('contradicted', `told ${told.state}, which is no such state`, line, call);
   if (told.state === 'accepted') return;
-  task.setAside ||= told.state === 'set_aside';
   const won = [...task.ends].some(end => end.startsWith('issued'));
-  if (!won) found.add('contradicted', `told to be ${told.state}, and did not win`, line, task.call);
+  if (!won) found.add('contradicted', `told to be ${told.state}, and did not win`, line, call);
 }
 
-/** As `endOf` has it. */
-const wordsOf = ({ outcome, reason, slot }: Told): string =>
-  outcome === 'issued' || outcome === 'duplicated' ? `${outcome} ${slot}` : `${reason}`;
+const outcomeOf: Record<string, string> = {
+  ...{ sold_out: 'inactive', not_open: 'inactive', closed: 'inactive' },
+  ...{ malformed: 'refused', unknown_coupon: 'refused' },
+};
 
-function checkTask(taskId: string, { call, ends, setAside, told }: Task, waiting: Set<string>, found: Found): void {
+/** As `endOf` has it; a reason that does not go with the outcome is no end. */
+function wordsOf({ outcome, reason, slot }: Told): string {
+  if (outcome === 'issued' || outcome === 'duplicated') return `${outcome} ${slot}`;
+  return outcome !== undefined && outcome === outcomeOf[`${reason}`] ? `${reason}` : `${outcome} for ${reason}`;
+}
+
+const isNoEnd = (end: string): boolean => !/^(issued|duplicated) \d+$/.test(end) && !(end in outcomeOf);
+
+function checkTask(taskId: string, { call, ends, told }: Task, aside: ReadonlySet<string>, found: Found): void {
   const [first] = told;
+  const isAside = aside.has(`${call.coupon} ${call.user}`);
   if (!first) {
-    const forOperator = setAside || waiting.has(`${call.coupon} ${call.user}`);
-    if (!forOperator) found.add('unanswered', `task ${taskId} was never told how it ended`, call);
+    if (!isAside) found.add('unanswered', `task ${taskId} was never told how it ended`, call);
     return;
   }
   for (const { end, line } of told) {
+    if (isNoEnd(end)) found.add('contradicted', `told ${end}, which is no end`, line, call);
+    // A row that was committed never becomes a dead letter.
+    if (isAside && /^(issued|duplicated) /.test(end))
+      found.add('contradicted', `told ${end}, without a row`, line, call);
     if (end !== first.end) found.add('contradicted', `told ${first.end}, then ${end}`, first.line, line);
     // Without an entry it is lost, and was said so.
     if (ends.size > 0 && !ends.has(end)) {
@@ -116,18 +138,21 @@ function checkSlot(task: Task, slots: Map<string, Task>, found: Found): void {
 
 function checkStream(frames: readonly Frame[], found: Found): void {
   let before: Frame | undefined;
+  let ahead = Number.POSITIVE_INFINITY;
   for (const frame of frames) {
-    if (before && goesBack(before, frame)) found.add('out_of_order', 'a stream went back', before, frame);
+    if (before && goesBack(before, frame, ahead)) found.add('out_of_order', 'a stream went back', before, frame);
     before = frame;
+    ahead = Math.min(ahead, frame.body.ahead ?? ahead);
   }
 }
 
-function goesBack(before: Frame, frame: Frame): boolean {
+/** `ahead`: the least that the stream said. */
+function goesBack(before: Frame, frame: Frame, ahead: number): boolean {
   if (frame.at < before.at || frame.task !== before.task || before.event === 'outcome') return true;
   if (frame.event === 'outcome') return false;
   const [last, now] = [rankOf(before), rankOf(frame)];
   if (now !== last) return now < last;
-  return (frame.body.ahead ?? 0) > (before.body.ahead ?? Number.POSITIVE_INFINITY);
+  return (frame.body.ahead ?? 0) > ahead;
 }
 
 const rankOf = ({ body }: Frame): number => ranks[body.state ?? ''] ?? 0;

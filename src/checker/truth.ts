@@ -39,7 +39,8 @@ export class Sale {
   readonly partition: Partition;
   readonly opening: Judged;
   stock: number;
-  closed = false;
+  /** The operator's entry that closed it. */
+  closing: Judged | undefined;
   readonly opensAt: number | null;
   readonly closesAt: number | null;
   readonly wins = new Map<string, Win>();
@@ -59,7 +60,7 @@ export class Sale {
   }
 
   phaseAt(clock: number): Phase {
-    if (this.closed) return 'closed';
+    if (this.closing) return 'closed';
     if (this.closesAt !== null && clock >= this.closesAt) return 'closed';
     if (this.opensAt !== null && clock < this.opensAt) return 'not_open';
     return this.bySlot.length < this.stock ? 'open' : 'sold_out';
@@ -163,8 +164,8 @@ export class Truth {
         return;
       }
       case 'closed':
-        if (!sale || sale.closed) return;
-        sale.closed = true;
+        if (!sale || sale.closing) return;
+        sale.closing = judged;
         judged.verdict = { kind: 'operator' };
     }
   }

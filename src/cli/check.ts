@@ -1,13 +1,14 @@
 /** `dibs verify --history`: what the clients of a sale saw, held against what was kept. */
-import { readFile } from 'node:fs/promises';
+import { createReadStream } from 'node:fs';
 import { check } from '../checker/check.ts';
 import { parseDump } from '../checker/dump.ts';
 import { type CheckReport, findingKinds } from '../checker/findings.ts';
-import { parseHistory } from '../checker/history.ts';
+import { type Lines, parseHistory } from '../checker/history.ts';
 import { CommandError, exitCodes } from './connect.ts';
 import { count, paint, plain, print, printJson } from './terminal.ts';
 
 export async function checkFiles(
+  couponId: string | undefined,
   history: string | undefined,
   dump: string | undefined,
   { json }: { json?: boolean },
@@ -18,7 +19,12 @@ export async function checkFiles(
       exitCodes.usage,
     );
   }
-  const [lines, kept] = [parsed(parseHistory, await textOf(history)), parsed(parseDump, await textOf(dump))];
+  if (couponId !== undefined)
+    throw new CommandError('a history is checked as a whole: name no coupon', exitCodes.usage);
+  const [lines, kept] = [await parsed(parseHistory, history), await parsed(parseDump, dump)];
+  // Of a history without calls everything would be as it must be.
+  if (!lines.some(({ op }) => op !== 'frame'))
+    throw new CommandError(`${history} has no call: nothing could be checked`);
   const report = check(lines, kept);
   if (json) printJson(report);
   else for (const line of checkLines(report)) print(line);
@@ -37,18 +43,24 @@ export function checkLines(report: CheckReport): string[] {
   return [...lines, `${verdict}: ${seen.join(', ')}`];
 }
 
-async function textOf(path: string): Promise<string> {
+async function parsed<T>(parse: (lines: Lines) => Promise<T>, path: string): Promise<T> {
   try {
-    return await readFile(path, 'utf8');
+    return await parse(linesOf(path));
   } catch (error) {
-    throw new CommandError(`${path} cannot be read (${(error as NodeJS.ErrnoException).code}): name another file`);
+    const { code, message } = error as NodeJS.ErrnoException;
+    throw new CommandError(
+      code === undefined ? `${path}: ${message}` : `${path} cannot be read (${code}): name another file`,
+    );
   }
 }
 
-function parsed<T>(parse: (text: string) => T, text: string): T {
-  try {
-    return parse(text);
-  } catch (error) {
-    throw new CommandError((error as Error).message);
+/** Without its whole text in one string, which has a length at most. */
+async function* linesOf(path: string): AsyncGenerator<string> {
+  let rest = '';
+  for await (const chunk of createReadStream(path, 'utf8') as AsyncIterable<string>) {
+    const lines = (rest + chunk).split('\n');
+    rest = lines.pop() as string;
+    yield* lines;
   }
+  yield rest;
 }

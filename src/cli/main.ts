@@ -263,7 +263,7 @@ function addOperator(dibs: Command): void {
   action(verify, async ({ history, dump, ...options }: Verify, couponId?: string) =>
     history === undefined && dump === undefined
       ? (await import('./verify.ts')).verify(couponId, options)
-      : (await import('./check.ts')).checkFiles(history, dump, options),
+      : (await import('./check.ts')).checkFiles(couponId, history, dump, options),
   );
   action(server(dibs.command('lag')).description('how far each stage is behind'), async (options: never) =>
     (await import('./lag.ts')).lag(options),

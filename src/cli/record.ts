@@ -3,25 +3,25 @@ import { type Call, type HistoryLine, toldOf } from '../checker/history.ts';
 import type { ChunkReader, FetchAnswer, FetchInit, FetchLike } from '../client/http.ts';
 import { SseParser } from '../client/sse.ts';
 
-/** `now`: ms of a clock that never steps, the same for all that goes into one history. */
-export function recorded(
-  fetch: FetchLike,
-  note: (line: HistoryLine) => void,
-  now: () => number = () => performance.now(),
-): FetchLike {
+/** ms of a clock that never steps, the same for all that goes into one history. */
+const now = (): number => performance.now();
+
+/** `basePath`: where the server is below its origin, as `/dibs` behind a proxy. */
+export function recorded(fetch: FetchLike, note: (line: HistoryLine) => void, basePath = ''): FetchLike {
   let streams = 0;
   return async (url, init) => {
-    const [root, name, action, ...more] = new URL(url).pathname.slice(1).split('/').map(decodeURIComponent);
+    const path = new URL(url).pathname.slice(basePath.length + 1);
+    const [root, name, action, ...more] = path.split('/').map(decodeURIComponent);
     if (root === 'tasks' && action === 'events') {
       const answer = await fetch(url, init);
-      return answer.status === 200 ? followed(answer, name ?? '', ++streams, note, now) : answer;
+      return answer.status === 200 ? followed(answer, name ?? '', ++streams, note) : answer;
     }
     const asked = more.length > 0 ? undefined : askedOf([init.method, root, action].join(' '), name ?? '', init);
     if (!asked) return fetch(url, init);
     const call = { ...asked, from: now() } as Call;
     try {
       const answer = await fetch(url, init);
-      return { ...answer, status: answer.status, headers: answer.headers, text: () => heard(answer, call, note, now) };
+      return { ...answer, status: answer.status, headers: answer.headers, text: () => heard(answer, call, note) };
     } catch (error) {
       note(call);
       throw error;
@@ -62,7 +62,7 @@ function userOf({ authorization, ...headers }: Record<string, string>): string {
   return String((JSON.parse(claims || '{}') as { sub?: unknown }).sub ?? '');
 }
 
-async function heard(answer: FetchAnswer, call: Call, note: (line: HistoryLine) => void, now: () => number) {
+async function heard(answer: FetchAnswer, call: Call, note: (line: HistoryLine) => void) {
   let text: string;
   try {
     text = await answer.text();
@@ -84,13 +84,7 @@ function jsonOf(text: string): unknown {
   }
 }
 
-function followed(
-  answer: FetchAnswer,
-  task: string,
-  stream: number,
-  note: (line: HistoryLine) => void,
-  now: () => number,
-): FetchAnswer {
+function followed(answer: FetchAnswer, task: string, stream: number, note: (line: HistoryLine) => void): FetchAnswer {
   const parser = new SseParser();
   const decoder = new TextDecoder();
   const { status, headers, body } = answer;

@@ -66,9 +66,10 @@ export async function rush(couponId: string, options: RushOptions): Promise<void
   const nodeFetch = createNodeFetch(options.url, { requestsMax: options.connections, streamsMax: options.streams });
   const history = options.history === undefined ? undefined : await LinesFile.open(options.history);
   const note = (line: HistoryLine) => history?.note(line);
+  const basePath = new URL(options.url).pathname.replace(/\/+$/, '');
   const client = createClient({
     baseUrl: options.url,
-    fetch: history ? recorded(nodeFetch.fetch, note) : nodeFetch.fetch,
+    fetch: history ? recorded(nodeFetch.fetch, note, basePath) : nodeFetch.fetch,
     timing: { answerMsMax: streamTurnMsMax },
   });
   const prefix = options.prefix ?? `rush-${randomBytes(3).toString('hex')}-`;

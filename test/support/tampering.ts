@@ -1,80 +1,27 @@
 /** Ways to tamper with a clean history or with what was kept, each with what a checker must call it. */
-import type { EntryLine, RowLine } from '../../src/checker/dump.ts';
-import type { FindingKind } from '../../src/checker/findings.ts';
-import type { Frame, Issue, Told } from '../../src/checker/history.ts';
+import type { EntryLine } from '../../src/checker/dump.ts';
+import type { Call } from '../../src/checker/history.ts';
 import { encodeRequest } from '../../src/entry.ts';
 import { keyHash } from '../../src/task.ts';
-import type { Random, Sample } from './sale-history.ts';
+import {
+  accepted,
+  allOf,
+  cut,
+  endOf,
+  frames,
+  isAlone,
+  issued,
+  known,
+  neighbours,
+  of,
+  one,
+  outcomes,
+  remove,
+  type Tampering,
+} from './tampering-parts.ts';
+import { toldOtherwise } from './tampering-told.ts';
 
-export interface Tampering {
-  kind: FindingKind;
-  /** Changes the sample; false when it has nothing of the sort. */
-  tamper(sample: Sample, random: Random): boolean;
-}
-
-const of = (kind: FindingKind, tamper: Tampering['tamper']): Tampering => ({ kind, tamper });
-
-/** A request whose one key has one accepted call and one entry. */
-interface Known {
-  call: Issue & { to: number };
-  entry: EntryLine;
-}
-
-const accepted = ({ history }: Sample): (Issue & { to: number })[] =>
-  history.filter((line): line is Issue & { to: number } => line.op === 'issue' && line.status === 202);
-
-function known(sample: Sample): Known[] {
-  const calls = Map.groupBy(accepted(sample), ({ coupon, user, key }) => `${coupon} ${user} ${key}`);
-  const texts = Map.groupBy(sample.dump.entries, ({ text }) => text);
-  return [...calls.values()].flatMap(([call, ...more]) => {
-    if (!call || call.key === undefined || more.length > 0) return [];
-    const { coupon, user } = call;
-    const found = texts.get(encodeRequest(coupon as never, user as never, keyHash(`${coupon} ${user}`, call.key)));
-    return found?.length === 1 ? [{ call, entry: found[0] as EntryLine }] : [];
-  });
-}
-
-const frames = ({ history }: Sample): Frame[] => history.filter(line => line.op === 'frame');
-const outcomes = (sample: Sample): Frame[] => frames(sample).filter(({ event }) => event === 'outcome');
-const issued = (sample: Sample): Frame[] => outcomes(sample).filter(({ body }) => body.outcome === 'issued');
-const endOf = ({ history }: Sample): number =>
-  Math.max(...history.map(line => ('at' in line ? line.at : (line.to ?? 0)))) + 1;
-
-/** One of them is taken, if there is any. */
-function one<T>(from: readonly T[], random: Random, use: (item: T) => void): boolean {
-  if (from.length === 0) return false;
-  use(random.pick(from));
-  return true;
-}
-
-const remove = <T>(from: T[], item: T): void => void from.splice(from.indexOf(item), 1);
-
-function refuse(sample: Sample, call: Omit<Issue, 'op' | 'to'> & { to?: number }, status: number, body: Told): void {
-  sample.history.push({ op: 'issue', to: call.from + 0.5, status, body, ...call });
-}
-
-/** Winners of a coupon by slot; two neighbours. */
-function neighbours(sample: Sample, random: Random): [RowLine, RowLine] | undefined {
-  const rows = random.pick(sample.dump.rows);
-  const all = sample.dump.rows.filter(({ coupon }) => coupon === rows?.coupon).sort((a, b) => a.slot - b.slot);
-  const i = random.int(0, all.length - 2);
-  const [a, b] = [all[i], all[i + 1]];
-  return a && b ? [a, b] : undefined;
-}
-
-/** The log without its entries from this one on; what was made of them is gone too. */
-function cut({ dump }: Sample, { partition, offset }: EntryLine): void {
-  const gone = new Set(dump.entries.filter(e => e.partition === partition && e.offset >= offset).map(e => e.text));
-  const isGone = (user: string | null, key: string | null) =>
-    [...gone].some(text => text.includes(`"userId":"${user}","key":"${key}"`));
-  dump.entries = dump.entries.filter(e => e.partition !== partition || e.offset < offset);
-  dump.rows = dump.rows.filter(row => !isGone(row.user, row.key));
-  dump.letters = dump.letters.filter(l =>
-    l.slot === null ? l.offset < offset || l.partition !== partition : !isGone(l.user, l.key),
-  );
-}
-
-export const tamperings: Record<string, Tampering> = {
+const kept: Record<string, Tampering> = {
   'an accepted entry is taken out of the log': of('lost', (sample, random) =>
     one(known(sample), random, ({ entry }) => {
       remove(sample.dump.entries, entry);
@@ -220,120 +167,70 @@ export const tamperings: Record<string, Tampering> = {
       },
     ),
   ),
-  'a winner is told that it lost': of('contradicted', (sample, random) =>
-    one(issued(sample), random, frame => {
-      for (const each of allOf(sample, frame.task))
-        each.body = { state: 'done', outcome: 'inactive', reason: 'sold_out' };
-    }),
-  ),
-  'a loser is told that it won': of('contradicted', (sample, random) =>
+  'a later request stands before a close that was answered': of('out_of_order', (sample, random) => {
+    const closes = sample.history.filter(line => line.op === 'close' && line.status === 200);
+    return one(closes, random, line => Object.assign(line, { from: 0, to: 0.001 }));
+  }),
+  'a later request stands before a restock that was answered the second time': of('out_of_order', (sample, random) =>
     one(
-      outcomes(sample).filter(({ body }) => body.outcome === 'inactive'),
+      sample.history.filter(line => line.op === 'stock' && line.status === 200),
       random,
-      frame => {
-        for (const each of allOf(sample, frame.task)) each.body = { state: 'done', outcome: 'issued', slot: 1 };
-      },
+      line => void sample.history.push({ ...(line as Call), from: 0, to: 0.001 }),
     ),
   ),
-  'a loser is told to be reserved': of('contradicted', (sample, random) =>
-    one(
-      outcomes(sample).filter(({ body }) => body.outcome === 'inactive'),
-      random,
-      frame => {
-        sample.history.splice(sample.history.indexOf(frame), 0, {
-          ...frame,
-          event: 'progress',
-          body: { state: 'reserved' },
-        });
-      },
-    ),
-  ),
-  'the status says another slot than the stream': of('contradicted', (sample, random) =>
-    one(issued(sample), random, ({ task, body }) => {
-      const from = endOf(sample);
-      sample.history.push({
-        op: 'task',
-        from,
-        to: from + 1,
-        status: 200,
-        task,
-        body: { ...body, slot: (body.slot ?? 0) + 1 },
-      });
-    }),
-  ),
-  'a task that was given out is unknown': of('contradicted', (sample, random) =>
-    one(accepted(sample), random, ({ body }) => {
-      const from = endOf(sample);
-      const task = body?.taskId as string;
-      sample.history.push({ op: 'task', from, to: from + 1, status: 404, task, body: { code: 'UNKNOWN_TASK' } });
-    }),
-  ),
-  'sold out at the door before it was': of('contradicted', sample => {
-    refuse(sample, { from: 3.5, coupon: 'c0', user: 'early', key: 'e' }, 410, {
-      code: 'INACTIVE_COUPON',
-      reason: 'sold_out',
-    });
-    return true;
-  }),
-  'not open at the door after somebody won': of('contradicted', (sample, random) =>
-    one(sample.dump.rows, random, ({ coupon }) => {
-      const body = { code: 'INACTIVE_COUPON', reason: 'not_open' };
-      refuse(sample, { from: endOf(sample), coupon, user: 'late', key: 'l' }, 403, body);
-    }),
-  ),
-  'closed at the door before it was': of('contradicted', sample => {
-    refuse(sample, { from: 3.5, coupon: 'c0', user: 'early', key: 'e' }, 410, {
-      code: 'INACTIVE_COUPON',
-      reason: 'closed',
-    });
-    return true;
-  }),
-  'a duplicate at the door who holds nothing': of('contradicted', sample => {
-    const body = { code: 'DUPLICATED_COUPON', slot: 1 };
-    refuse(sample, { from: endOf(sample), coupon: 'c0', user: 'nobody', key: 'n' }, 409, body);
-    return true;
-  }),
-  'the key that won is refused': of('contradicted', (sample, random) => {
-    const won = new Set(sample.dump.rows.map(({ coupon, user, offset }) => `${coupon} ${user} ${offset}`));
-    const winners = known(sample).filter(({ call, entry }) => won.has(`${call.coupon} ${call.user} ${entry.offset}`));
-    return one(winners, random, ({ call: { coupon, user, key } }) => {
-      const body = { code: 'INACTIVE_COUPON', reason: 'sold_out' };
-      refuse(sample, { from: endOf(sample), coupon, user, key: key as string }, 410, body);
-    });
-  }),
-  'a row of another request': of('contradicted', ({ dump }, random) =>
-    one(dump.rows, random, row => {
-      const change = [{ offset: row.offset + 1 }, { key: '0123456789abcdef' }, { at: row.at + 1 }];
-      Object.assign(row, random.pick(change));
-    }),
-  ),
-  'a coupon opened with other terms': of('contradicted', (sample, random) =>
+  'a restock without a key is not in the log': of('lost', (sample, random) =>
     one(
       sample.history.filter(line => line.op === 'create'),
       random,
-      create => {
-        create.stock++;
+      ({ coupon }) => {
+        const from = endOf(sample);
+        sample.history.push({ op: 'stock', from, to: from + 1, status: 200, coupon, add: 3 });
       },
     ),
   ),
-  'nobody says how it ended': of('unanswered', (sample, random) =>
-    one(issued(sample), random, ({ task }) => {
-      const isEnd = (line: Sample['history'][number]) =>
-        (line.op === 'frame' || line.op === 'task') && line.task === task && line.body?.state === 'done';
-      sample.history = sample.history.filter(line => !isEnd(line));
-    }),
+  'a restock without a key counts for more': of('unexpected', (sample, random) =>
+    one(
+      sample.history.filter(line => line.op === 'stock' && line.status === 200),
+      random,
+      line => {
+        delete (line as { key?: string }).key;
+        (line as { add: number }).add++;
+      },
+    ),
+  ),
+  'an entry is in the log once more than it was asked for': of('unexpected', (sample, random) => {
+    const { dump } = sample;
+    const alone = known(sample).filter(({ call }) => isAlone(sample, call));
+    return one(alone, random, ({ entry }) => {
+      const last = dump.entries.filter(({ partition }) => partition === entry.partition).at(-1) as EntryLine;
+      dump.entries.push({ ...entry, offset: last.offset + 1, at: last.at });
+    });
+  }),
+  'the line grows behind an event that does not name it': of('out_of_order', (sample, random) =>
+    one(
+      frames(sample).filter(({ body }) => body.ahead !== undefined),
+      random,
+      frame => {
+        const at = sample.history.indexOf(frame) + 1;
+        const more = { ...frame, body: { state: 'accepted', ahead: (frame.body.ahead ?? 0) + 1 } };
+        sample.history.splice(at, 0, { ...frame, body: { state: 'accepted' } }, more);
+      },
+    ),
+  ),
+  'a winner set aside with another key or of another partition': of('unexpected', ({ dump }, random) =>
+    one(
+      dump.letters.filter(({ slot }) => slot !== null),
+      random,
+      letter => Object.assign(letter, random.pick([{ key: '0123456789abcdef' }, { partition: letter.partition + 1 }])),
+    ),
+  ),
+  'a winner set aside of a coupon that was never opened': of('unexpected', ({ dump }, random) =>
+    one(
+      dump.letters.filter(({ slot }) => slot !== null),
+      random,
+      letter => void dump.letters.push({ ...letter, coupon: 'never' }),
+    ),
   ),
 };
 
-/** All that says how the task ended. */
-const allOf = ({ history }: Sample, task: string): { body?: Told }[] =>
-  history.filter(
-    line => (line.op === 'frame' || line.op === 'task') && line.task === task && line.body?.state === 'done',
-  ) as {
-    body?: Told;
-  }[];
-
-/** No other call may have left the entry. */
-const isAlone = ({ history }: Sample, { coupon, user, key }: Issue): boolean =>
-  history.filter(line => line.op === 'issue' && line.coupon === coupon && line.user === user && line.key === key)
-    .length === 1;
+export const tamperings: Record<string, Tampering> = { ...kept, ...toldOtherwise };

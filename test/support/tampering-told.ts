@@ -1,0 +1,224 @@
+/** Ways to tamper with what the clients were told. */
+import type { EntryLine, RowLine } from '../../src/checker/dump.ts';
+import type { Issue } from '../../src/checker/history.ts';
+import type { Sample } from './sale-history.ts';
+import {
+  accepted,
+  allOf,
+  endOf,
+  frames,
+  issued,
+  known,
+  of,
+  one,
+  outcomes,
+  partitionOf,
+  refuse,
+  remove,
+  type Tampering,
+} from './tampering-parts.ts';
+
+export const toldOtherwise: Record<string, Tampering> = {
+  'a winner is told that it lost': of('contradicted', (sample, random) =>
+    one(issued(sample), random, frame => {
+      for (const each of allOf(sample, frame.task))
+        each.body = { state: 'done', outcome: 'inactive', reason: 'sold_out' };
+    }),
+  ),
+  'a loser is told that it won': of('contradicted', (sample, random) =>
+    one(
+      outcomes(sample).filter(({ body }) => body.outcome === 'inactive'),
+      random,
+      frame => {
+        for (const each of allOf(sample, frame.task)) each.body = { state: 'done', outcome: 'issued', slot: 1 };
+      },
+    ),
+  ),
+  'a loser is told to be reserved': of('contradicted', (sample, random) =>
+    one(
+      outcomes(sample).filter(({ body }) => body.outcome === 'inactive'),
+      random,
+      frame => {
+        sample.history.splice(sample.history.indexOf(frame), 0, {
+          ...frame,
+          event: 'progress',
+          body: { state: 'reserved' },
+        });
+      },
+    ),
+  ),
+  'the status says another slot than the stream': of('contradicted', (sample, random) =>
+    one(issued(sample), random, ({ task, body }) => {
+      const from = endOf(sample);
+      sample.history.push({
+        op: 'task',
+        from,
+        to: from + 1,
+        status: 200,
+        task,
+        body: { ...body, slot: (body.slot ?? 0) + 1 },
+      });
+    }),
+  ),
+  'a task that was given out is unknown': of('contradicted', (sample, random) =>
+    one(accepted(sample), random, ({ body }) => {
+      const from = endOf(sample);
+      const task = body?.taskId as string;
+      sample.history.push({ op: 'task', from, to: from + 1, status: 404, task, body: { code: 'UNKNOWN_TASK' } });
+    }),
+  ),
+  'sold out at the door before it was': of('contradicted', sample => {
+    refuse(sample, { from: 3.5, coupon: 'c0', user: 'early', key: 'e' }, 410, {
+      code: 'INACTIVE_COUPON',
+      reason: 'sold_out',
+    });
+    return true;
+  }),
+  'not open at the door after somebody won': of('contradicted', (sample, random) =>
+    one(sample.dump.rows, random, ({ coupon }) => {
+      const body = { code: 'INACTIVE_COUPON', reason: 'not_open' };
+      refuse(sample, { from: endOf(sample), coupon, user: 'late', key: 'l' }, 403, body);
+    }),
+  ),
+  'closed at the door before it was': of('contradicted', sample => {
+    refuse(sample, { from: 3.5, coupon: 'c0', user: 'early', key: 'e' }, 410, {
+      code: 'INACTIVE_COUPON',
+      reason: 'closed',
+    });
+    return true;
+  }),
+  'a duplicate at the door who holds nothing': of('contradicted', sample => {
+    const body = { code: 'DUPLICATED_COUPON', slot: 1 };
+    refuse(sample, { from: endOf(sample), coupon: 'c0', user: 'nobody', key: 'n' }, 409, body);
+    return true;
+  }),
+  'the key that won is refused': of('contradicted', (sample, random) => {
+    const won = new Set(sample.dump.rows.map(({ coupon, user, offset }) => `${coupon} ${user} ${offset}`));
+    const winners = known(sample).filter(({ call, entry }) => won.has(`${call.coupon} ${call.user} ${entry.offset}`));
+    return one(winners, random, ({ call: { coupon, user, key } }) => {
+      const body = { code: 'INACTIVE_COUPON', reason: 'sold_out' };
+      refuse(sample, { from: endOf(sample), coupon, user, key: key as string }, 410, body);
+    });
+  }),
+  'a row of another request': of('contradicted', ({ dump }, random) =>
+    one(dump.rows, random, row => {
+      const change = [{ offset: row.offset + 1 }, { key: '0123456789abcdef' }, { at: row.at + 1 }];
+      Object.assign(row, random.pick(change));
+    }),
+  ),
+  'a coupon opened with other terms': of('contradicted', (sample, random) =>
+    one(
+      sample.history.filter(line => line.op === 'create'),
+      random,
+      create => {
+        create.stock++;
+      },
+    ),
+  ),
+  'issued, and its row was refused': of('contradicted', (sample, random) => {
+    const told = new Set(issued(sample).map(({ task }) => task));
+    const calls = accepted(sample).filter(({ body }) => told.has(body?.taskId as string));
+    const { dump } = sample;
+    const rows = dump.rows.filter(row => calls.some(({ coupon, user }) => coupon === row.coupon && user === row.user));
+    return one(rows, random, row => {
+      remove(dump.rows, row);
+      dump.letters.push({
+        ...row,
+        kind: 'letter',
+        partition: partitionOf(dump, row.coupon),
+        reason: 'refused_by_store: no',
+      });
+    });
+  }),
+  'an answer at once with another slot': of('contradicted', ({ history }, random) =>
+    one(
+      history.filter(line => line.op === 'issue' && line.status === 200),
+      random,
+      line => {
+        line.body = { ...line.body, slot: (line.body?.slot ?? 0) + 1 };
+      },
+    ),
+  ),
+  'who comes again with another key is told to have won with it': of('contradicted', (sample, random) =>
+    one(issued(sample), random, ({ task, body }) => {
+      const { coupon, user } = accepted(sample).find(call => call.body?.taskId === task) as Issue;
+      refuse(sample, { from: endOf(sample), coupon, user, key: 'another' }, 200, { ...body, taskId: 'another' });
+    }),
+  ),
+  'the key that won is refused, and nobody heard its first answer': of('contradicted', (sample, random) => {
+    const won = new Set(sample.dump.rows.map(({ coupon, user, offset }) => `${coupon} ${user} ${offset}`));
+    const winners = known(sample).filter(({ call, entry }) => won.has(`${call.coupon} ${call.user} ${entry.offset}`));
+    return one(winners, random, ({ call }) => {
+      const { coupon, user, key, body } = call;
+      sample.history = sample.history.filter(
+        line => !((line.op === 'frame' || line.op === 'task') && line.task === body?.taskId),
+      );
+      for (const member of ['to', 'status', 'body'] as const) delete (call as Partial<Issue>)[member];
+      refuse(sample, { from: endOf(sample), coupon, user, key: key as string }, 409, {
+        code: 'DUPLICATED_COUPON',
+        slot: 1,
+      });
+    });
+  }),
+  'a stream tells of another task': of('contradicted', (sample, random) =>
+    one(outcomes(sample), random, frame => {
+      frame.body = { ...frame.body, ...random.pick([{ taskId: 'another' }, { couponId: 'another' }]) };
+    }),
+  ),
+  'an outcome with a reason that it does not have': of('contradicted', (sample, random) =>
+    one(
+      outcomes(sample).filter(({ body }) => body.outcome === 'inactive'),
+      random,
+      ({ task }) => {
+        for (const each of allOf(sample, task))
+          if (each.body?.outcome) each.body = { ...each.body, outcome: 'refused' };
+      },
+    ),
+  ),
+  'an outcome that is no end': of('contradicted', (sample, random) =>
+    one(
+      frames(sample).filter(({ body }) => body.state === 'accepted'),
+      random,
+      frame => {
+        frame.event = 'outcome';
+      },
+    ),
+  ),
+  'told before it was asked': of('contradicted', (sample, random) =>
+    one(accepted(sample), random, call => {
+      const frame = frames(sample).find(({ task }) => task === call.body?.taskId);
+      if (frame) frame.at = call.from - 1;
+    }),
+  ),
+  'set aside to the end, and has a row': of('unanswered', ({ dump, history }, random) => {
+    const told = new Set(
+      history.flatMap(line => (line.op === 'frame' && line.body.state === 'done' ? [line.task] : [])),
+    );
+    const waits = history.filter(
+      (line): line is Issue => line.op === 'issue' && line.status === 202 && !told.has(line.body?.taskId as string),
+    );
+    const asked = new Set(
+      history.flatMap(line => (line.op === 'task' && line.body?.state === 'done' ? [line.task] : [])),
+    );
+    const silent = waits.filter(({ body }) => !asked.has(body?.taskId as string));
+    const letters = dump.letters.filter(
+      ({ coupon, slot, user }) => slot !== null && silent.some(call => call.coupon === coupon && call.user === user),
+    );
+    return one(letters, random, letter => {
+      const { coupon, key, offset, partition, slot, user } = letter;
+      const entry = dump.entries.find(each => each.partition === partition && each.offset === offset) as EntryLine;
+      remove(dump.letters, letter);
+      dump.rows.push({ kind: 'row', coupon, key, offset, slot, user, at: entry.at } as RowLine);
+    });
+  }),
+  'accepted without a task': of('unanswered', (sample, random) =>
+    one(accepted(sample), random, ({ body }) => delete body?.taskId),
+  ),
+  'nobody says how it ended': of('unanswered', (sample, random) =>
+    one(issued(sample), random, ({ task }) => {
+      const isEnd = (line: Sample['history'][number]) =>
+        (line.op === 'frame' || line.op === 'task') && line.task === task && line.body?.state === 'done';
+      sample.history = sample.history.filter(line => !isEnd(line));
+    }),
+  ),
+};
