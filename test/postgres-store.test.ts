@@ -240,6 +240,7 @@ function postgresOnly(): void {
       const road = await Road.open(store, { stock: 3 });
       const committed = await road.commit({ won: road.wins(1, 2), next: 3 });
       assert.deepEqual([committed.inserted, committed.refused.map(a => a.slot)], [1, [1]]);
+      assert.match(committed.refused[0]?.reason ?? '', /the row was not taken, and no error given$/);
       assert.equal((await road.row()).issued, 1);
       await sql('drop trigger skip on user_coupon');
       assert.equal((await road.commit({ won: road.wins(1, 1), next: 3 })).inserted, 1);

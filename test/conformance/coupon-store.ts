@@ -333,6 +333,18 @@ function setsAside(made: () => CouponStoreUnderTest): void {
     assert.equal(committed.inserted, 1);
   });
 
+  it('sets aside once a winner that stands twice in a batch, as after two redrives', async () => {
+    const road = await open();
+    await made().refuse(road.user(2));
+    const committed = await road.commit({ won: [...road.wins(1, 3), road.won(2), road.won(3)], next: 4 });
+    assert.deepEqual([committed.inserted, committed.refused.map(a => a.offset)], [2, [2]]);
+    assert.deepEqual(
+      (await road.asides()).map(a => a.offset),
+      [2],
+    );
+    await made().allow(road.user(2));
+  });
+
   it('redrives: the same win again has its row once the cause is gone, and is set aside no more', async () => {
     const road = await open();
     await made().refuse(road.user(2));
