@@ -170,8 +170,8 @@ function readiness(log: EventLog, lags: StageLag[], lost: string | undefined): {
 
 /** Waits for what was taken in to be answered, bounded. */
 async function drained(door: FrontDoor, host: Host): Promise<void> {
-  const until = host.now() + drainMsMax;
-  while (door.pending > 0 && host.now() < until) await host.delay(10);
+  const until = host.elapsed() + drainMsMax;
+  while (door.pending > 0 && host.elapsed() < until) await host.delay(10);
   door.stop();
 }
 

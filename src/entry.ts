@@ -227,6 +227,7 @@ function changeFault(raw: Raw): string | undefined {
         isPlace(raw.clock) &&
         isText(raw.hash) &&
         isRecord(raw.counts) &&
+        Object.keys(raw.counts).every(isCouponId) &&
         Object.values(raw.counts).every(counts => isTotals(counts, totals)) &&
         isTotals(raw.strays, strays)
         ? undefined

@@ -56,8 +56,8 @@ export class Hub {
   private readonly broken: () => void;
   private subscription: { close(): Promise<void> } | undefined;
   private stopTicking: (() => void) | undefined;
-  private frontierReadAt = 0;
-  private toldProgressAt = 0;
+  private frontierReadAt = Number.NEGATIVE_INFINITY;
+  private toldProgressAt = Number.NEGATIVE_INFINITY;
   watching = 0;
 
   constructor(tools: HubTools) {
@@ -73,7 +73,7 @@ export class Hub {
       hint: hint => this.hinted(hint),
       broken: () => {
         this.broken();
-        this.frontierReadAt = 0;
+        this.frontierReadAt = Number.NEGATIVE_INFINITY;
       },
     });
   }
@@ -190,7 +190,7 @@ export class Hub {
   }
 
   private tick(): void {
-    const now = this.host.now();
+    const now = this.host.elapsed();
     const progressMs = Math.max(progressMsMin, (this.watching / progressPerSecondMax) * 1000);
     if (now - this.toldProgressAt >= progressMs) {
       this.toldProgressAt = now;

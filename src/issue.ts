@@ -157,7 +157,11 @@ export class FrontDoor {
       const shut = this.latch.shut(coupon.couponId);
       if (shut) return inactive[shut];
       const early = this.early(coupon);
-      if (early) return early;
+      if (early) {
+        // It may be closed before it opens.
+        this.latch.watch(coupon);
+        return early;
+      }
     }
     return this.queued >= acceptQueueMax || !this.tools.log.reachable() ? notAccepted : undefined;
   }
@@ -245,11 +249,11 @@ export class FrontDoor {
     while (this.unfiltered.length > 0) {
       const batch = this.unfiltered.splice(0, filterBatchMax);
       try {
-        if (this.tools.host.now() >= this.filterPausedUntil) await this.filterBatch(batch);
+        if (this.tools.host.elapsed() >= this.filterPausedUntil) await this.filterBatch(batch);
         else for (const request of batch) this.send(request);
       } catch (error) {
         // The filter is advice: without it everyone who was not answered yet goes to the log.
-        this.filterPausedUntil = this.tools.host.now() + filterPauseMs;
+        this.filterPausedUntil = this.tools.host.elapsed() + filterPauseMs;
         this.tools.say('debug', `filter off: ${messageOf(error)}`);
         for (const request of batch) this.send(request);
       }
@@ -303,13 +307,14 @@ export class FrontDoor {
       if (holder.key !== key) return { kind: 'refused', code: 'DUPLICATED_COUPON', slot: holder.slot };
       return { kind: 'won_before', task: { couponId, userId, partition, offset: holder.offset, key }, holder };
     }
-    const early = this.early(coupon);
-    if (early) return early;
     const { closesAt } = coupon.body;
     const phase = changes.at(-1)?.phase;
+    if (phase === 'closed') return inactive.closed;
+    const early = this.early(coupon);
+    if (early) return early;
     // The clock of a partition never goes back: what comes after this place comes too late.
     if (phase !== undefined && closesAt !== null && clock >= closesAt) return inactive.closed;
-    return phase === 'sold_out' || phase === 'closed' ? inactive[phase] : undefined;
+    return phase === 'sold_out' ? inactive.sold_out : undefined;
   }
 
   private send(request: Waiting): void {

@@ -142,8 +142,8 @@ export class Operator {
 
   private async decided(row: CouponRow, offset: number): Promise<SaleView | undefined> {
     const { host } = this.tools;
-    const until = host.now() + adminWaitMsMax;
-    while (host.now() < until) {
+    const until = host.elapsed() + adminWaitMsMax;
+    while (host.elapsed() < until) {
       const sale = (await this.sales([row])).get(row.couponId);
       if (sale && sale.next > offset) return sale;
       await host.delay(askMs);

@@ -124,9 +124,9 @@ export class PartitionLoop {
   private goBacks = 0;
   /** Entries that the last step handled. */
   private handled = 0;
-  private committedAt = 0;
+  private committedAt = Number.NEGATIVE_INFINITY;
   private committedPlace = -1;
-  private idleAt = 0;
+  private idleAt = Number.NEGATIVE_INFINITY;
   private error: string | undefined;
   private stopped = false;
 
@@ -168,7 +168,7 @@ export class PartitionLoop {
         return false;
       }
       this.oldestAt = entries[0]?.at ?? 0;
-      const startedAt = tools.host.now();
+      const startedAt = tools.host.elapsed();
       // It ends with its last entry, not where the read ended: stages keep a hash of the entry before their place.
       const next = last.offset + 1;
       const verdict = await stage.handle({ partition, from, next, end, entries });
@@ -177,7 +177,7 @@ export class PartitionLoop {
       this.obey(verdict, next);
       this.handled = entries.length;
       tools.metrics.observe('batch_size', entries.length, stage.name);
-      tools.metrics.observe('batch_ms', tools.host.now() - startedAt, stage.name);
+      tools.metrics.observe('batch_ms', tools.host.elapsed() - startedAt, stage.name);
       if (this.place === end) this.oldestAt = 0;
       await this.noteInGroup();
       return true;
@@ -197,12 +197,12 @@ export class PartitionLoop {
   async run(signal: AbortSignal): Promise<void> {
     const { stage, tools } = this;
     while (!signal.aborted && !this.stopped) {
-      const startedAt = tools.host.now();
+      const startedAt = tools.host.elapsed();
       try {
         await this.step(stage.tickMs === undefined ? pollMsMax : 0, signal);
         if (this.gathers()) await tools.host.delay(stage.gatherMs, signal);
         if (this.goBacks > 1) await tools.host.delay(backoffMs(this.goBacks - 1, tools.host), signal);
-        const restMs = startedAt + (stage.tickMs ?? 0) - tools.host.now();
+        const restMs = startedAt + (stage.tickMs ?? 0) - tools.host.elapsed();
         if (restMs > 0) await tools.host.delay(restMs, signal);
       } catch (error) {
         const [level, waitMs] = [this.attempt === 3 ? 'warn' : 'debug', backoffMs(this.attempt, tools.host)] as const;
@@ -244,7 +244,7 @@ export class PartitionLoop {
   }
 
   private async tick(from: number): Promise<void> {
-    const now = this.tools.host.now();
+    const now = this.tools.host.elapsed();
     if (!this.stage.idle || now - this.idleAt < idleTickMs) return;
     this.idleAt = now;
     this.obey(await this.stage.idle(this.partition, from), from);
@@ -273,7 +273,7 @@ export class PartitionLoop {
   }
 
   private async noteInGroup(): Promise<void> {
-    const now = this.tools.host.now();
+    const now = this.tools.host.elapsed();
     if (this.place === undefined || this.place === this.committedPlace || now - this.committedAt < groupCommitMs)
       return;
     this.committedAt = now;

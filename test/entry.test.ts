@@ -233,6 +233,7 @@ suite('bytes that are no change give the reason', () => {
     [{ ...mark, hash: 1 }, 'bad mark'],
     [{ ...mark, hash: 'a\0' }, 'bad mark'],
     [{ ...mark, counts: { a: null } }, 'bad mark'],
+    [{ ...mark, counts: { 'a\u0000b': { duplicated: 1, closed: 0, not_open: 0, sold_out: 0 } } }, 'bad mark'],
     [{ ...mark, counts: { a: { duplicated: 1, closed: 0, not_open: 0 } } }, 'bad mark'],
     [{ ...mark, strays: {} }, 'bad mark'],
     [{ v: 1, type: 'refused', offset: 1, at: 1, why: '\ud800', bytes: '' }, 'bad refused'],

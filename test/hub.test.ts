@@ -327,6 +327,15 @@ suite('many watchers', () => {
     await tick(frontierMs);
     assert.ok(all.every(w => w.last()?.state === 'done'));
   });
+  test('the frontiers are read once a second while the clock of the host is set back', async () => {
+    watch('mia', 5);
+    await tick(frontierMs);
+    on.state.reads.length = 0;
+    on.host.clockSet = -600_000;
+    await tick(frontierMs);
+    await tick(frontierMs);
+    assert.deepEqual(on.state.reads, [1, 1]);
+  });
   test('nobody waits: nothing is read', async () => {
     const mia = watch('mia', 5);
     await settle();

@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import { afterEach, beforeEach, mock, suite, test } from 'node:test';
 import { requestLog } from '../src/entry.ts';
 import type { Answer } from '../src/issue.ts';
-import { clockSkewMsMax, logClockMsMax, logClockRenewMs } from '../src/limits.ts';
-import { rowOf, setUp } from './support/door.ts';
+import { clockSkewMsMax, latchMsMax, logClockMsMax, logClockRenewMs } from '../src/limits.ts';
+import { phase, rowOf, settle, setUp } from './support/door.ts';
 import { c, k, u } from './support/entries.ts';
 
 let on: ReturnType<typeof setUp>;
@@ -68,6 +68,17 @@ suite('a window is judged by the clock of the log', () => {
       assert.equal(codeOf(await press('eve', 1, 'w')), 'accepted');
     });
   }
+  test('who comes before the opening of a sale that was closed is not told to come again', async () => {
+    await known();
+    assert.deepEqual(await press('mia', undefined, 'w'), notOpen(openMs));
+    const changes = [phase('not_open'), phase('closed', 1)];
+    Object.assign(on.state.view as object, { changes });
+    on.state.sales.set('w', { next: 2, clock: 1, taken: 0, phase: 'closed', changes });
+    mock.timers.tick(latchMsMax);
+    await settle();
+    const closed = { kind: 'refused', code: 'INACTIVE_COUPON', reason: 'closed' };
+    assert.deepEqual([await press('ben', undefined, 'w'), await press('mia', 1, 'w')], [closed, closed]);
+  });
   test('not within what brokers may differ by', async () => {
     await known();
     on.host.time = opensAt - clockSkewMsMax - 1;

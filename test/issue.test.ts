@@ -14,7 +14,7 @@ import {
   latchMsMax,
 } from '../src/limits.ts';
 import type { SaleView } from '../src/ports.ts';
-import { phase, rowOf, setUp } from './support/door.ts';
+import { phase, rowOf, settle, setUp } from './support/door.ts';
 import { c, k, u } from './support/entries.ts';
 
 let on: ReturnType<typeof setUp>;
@@ -29,13 +29,6 @@ afterEach(() => {
 
 const press = (user: string, key?: number, coupon = 'a'): Promise<Answer> =>
   on.door.issue(c(coupon), u(user), key === undefined ? undefined : k(key));
-/** Lets everything run that does not wait for a timer. */
-const settle = async (): Promise<void> => {
-  for (let turn = 0; turn < 3; turn++) {
-    await new Promise(resolve => setImmediate(resolve));
-    for (let i = 0; i < 50; i++) await Promise.resolve();
-  }
-};
 const usersIn = (partition = 0) =>
   on.log.of(requestLog, partition).map(entry => {
     const request = decodeEntry(entry);

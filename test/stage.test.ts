@@ -153,6 +153,21 @@ suite('one partition, step by step', () => {
     assert.deepEqual(asked, [3, 3]);
     assert.equal(loop.place, 1);
   });
+  test('idle is asked about once a second while the clock of the host is set back', async () => {
+    let asked = 0;
+    const idle = async () => {
+      asked++;
+      return done;
+    };
+    const { loop, host } = setUp({ idle }, 0);
+    await loop.step(0);
+    host.clockSet = -600_000;
+    for (let i = 0; i < 3; i++) {
+      host.time += idleTickMs;
+      await loop.step(0);
+    }
+    assert.equal(asked, 4);
+  });
   test('places that hold no entry are passed over, and a batch still begins where the last one ended', async () => {
     const { loop, log, batches, stage } = setUp({}, 6);
     // As with Kafka's control records: offsets 2 and 3, and 5, are not given to readers.

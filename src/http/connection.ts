@@ -22,14 +22,14 @@ export class Faults extends BlockList {
   }
 
   note({ remoteAddress = '' }: Socket): void {
-    this.buckets?.charge(networkOf(remoteAddress), this.host.now());
+    this.buckets?.charge(networkOf(remoteAddress), this.host.elapsed());
   }
 
   /** Asked by node before it makes anything of a connection: closing it then costs 14 us, by its socket 28. */
   override check(address: SocketAddress | string): boolean {
     const { buckets } = this;
     if (!buckets || buckets.size === 0) return false;
-    return buckets.waitMs(networkOf(typeof address === 'string' ? address : address.address), this.host.now()) > 0;
+    return buckets.waitMs(networkOf(typeof address === 'string' ? address : address.address), this.host.elapsed()) > 0;
   }
 }
 

@@ -69,7 +69,7 @@ export function couponRoutes(app: FastifyInstance, tools: CouponTools): void {
 class CouponList {
   private readonly tools: Pick<CouponTools, 'operator' | 'host'>;
   private next: Promise<string> | undefined;
-  private readAt = 0;
+  private readAt = Number.NEGATIVE_INFINITY;
 
   constructor(tools: Pick<CouponTools, 'operator' | 'host'>) {
     this.tools = tools;
@@ -83,11 +83,11 @@ class CouponList {
 
   private async read(): Promise<string> {
     const { host, operator } = this.tools;
-    const dueMs = this.readAt + couponsListedMsMin - host.now();
+    const dueMs = this.readAt + couponsListedMsMin - host.elapsed();
     await host.delay(Math.min(couponsListedMsMin, Math.max(0, dueMs)));
     // Who asks from here on may know of a coupon that this reading does not see.
     this.next = undefined;
-    this.readAt = host.now();
+    this.readAt = host.elapsed();
     return JSON.stringify({ items: (await operator.views(couponsListedMax)).map(couponJson) });
   }
 }

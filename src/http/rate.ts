@@ -75,10 +75,10 @@ export function createRates(
   return {
     refuse(userId, address) {
       if (addresses) {
-        const waitMs = addresses.take(networkOf(address()), host.now());
+        const waitMs = addresses.take(networkOf(address()), host.elapsed());
         if (waitMs > 0) return tooMany('address', waitMs);
       }
-      const waitMs = users?.take(userId, host.now()) ?? 0;
+      const waitMs = users?.take(userId, host.elapsed()) ?? 0;
       return waitMs > 0 ? tooMany('user', waitMs) : undefined;
     },
   };

@@ -16,7 +16,8 @@ export class MemoryBoard implements OutcomeBoard {
   async commit(partition: number, update: BoardUpdate): Promise<'ok' | 'behind'> {
     const board = this.boards.get(partition);
     if (!board) return 'behind';
-    if (board.changeNext !== update.base) return board.changeNext >= update.changeNext ? 'ok' : 'behind';
+    const isLate = board.changeNext !== update.base || update.changeNext < update.base;
+    if (isLate) return board.changeNext >= update.changeNext ? 'ok' : 'behind';
     board.changeNext = update.changeNext;
     board.committedNext = update.committedNext;
     for (const offset of update.added) board.setAside.add(offset);

@@ -24,10 +24,10 @@ export async function takeLease(settings: LeaseSettings): Promise<{ close(): Pro
   const asker = randomUUID();
   const ask = async (lastsMs: number) =>
     (await connection.script<number>('lease', `${prefix}:lease:${name}`, [asker, `${lastsMs}`])) === 1;
-  const until = host.now() + leaseWaitMsMax;
+  const until = host.elapsed() + leaseWaitMsMax;
   try {
     while (!(await ask(leaseMs))) {
-      if (host.now() > until) throw new Refused(`another process runs ${name} here: ${remedy}`);
+      if (host.elapsed() > until) throw new Refused(`another process runs ${name} here: ${remedy}`);
       await host.delay(leaseTryMs);
     }
   } catch (error) {

@@ -66,14 +66,14 @@ export class RedisQueues implements EventLog {
   }
 
   async answers(): Promise<void> {
-    const until = this.host.now() + startMsMax;
+    const until = this.host.elapsed() + startMsMax;
     for (;;) {
       try {
         await this.connection.run(redis => redis.ping());
         return;
       } catch (error) {
         if (!(error instanceof Unavailable)) throw error;
-        if (this.host.now() > until) {
+        if (this.host.elapsed() > until) {
           throw new Refused(`DIBS_REDIS_URL: ${error.message}: start it, or give the address of one that answers`);
         }
         await this.host.delay(startPollMs);
@@ -104,7 +104,7 @@ export class RedisQueues implements EventLog {
     if (!(max >= 1)) throw new RangeError(`at least one entry must be wanted: ${max}`);
     queue.least = Math.max(queue.least, from);
     queue.held = queue.held.filter(entry => entry.offset >= from);
-    const until = this.host.now() + waitMs;
+    const until = this.host.elapsed() + waitMs;
     // Where the queue ended when it was seen to be empty. `least` will not do: an append may be answered before the pop
     // that came before it, and what it appended would be passed over.
     let emptyAt = from;
@@ -112,7 +112,7 @@ export class RedisQueues implements EventLog {
       const popping = this.pop(queue, from, max);
       queue.popping = popping.catch(() => {});
       emptyAt = (await popping) ?? emptyAt;
-      const leftMs = until - this.host.now();
+      const leftMs = until - this.host.elapsed();
       if (queue.held.length > 0 || leftMs <= 0) break;
       await this.host.delay(Math.min(queuePollMs, leftMs), signal);
     }

@@ -129,6 +129,17 @@ export function outcomeBoardSuite(name: string, open: () => Promise<BoardBench>)
       assert.deepEqual(view, { changeNext: 12, committedNext: 120, setAside: new Set([3, 110, 111]) });
     });
 
+    test('a commit that was long on its way does not take the board back, whatever base it names', async () => {
+      const partition = await restored([3]);
+      const late = update({ base: 10, changeNext: 9, committedNext: 90, added: [4], removed: [3] });
+      assert.equal(await board.commit(partition, late), 'ok');
+      assert.deepEqual(await board.read(partition, [3, 4]), {
+        changeNext: 10,
+        committedNext: 100,
+        setAside: new Set([3]),
+      });
+    });
+
     test('a commit that is not at base is behind and writes nothing', async () => {
       const partition = await restored();
       const ahead = update({ base: 11, changeNext: 12, committedNext: 120, added: [4] });

@@ -79,6 +79,17 @@ function rebuilds({ bench, ledger, nextPartition, rebuilt, apply, present }: Led
     assert.equal((await ledger().sales([{ couponId: welcome, partition }])).size, 0);
   });
 
+  test('two winners of one slot, of which one is set aside, are each who they are', async () => {
+    const mine = holder(1, 4);
+    const { partition } = await rebuilt(halfSold(['u0', 'u1'], [mine, { ...mine, offset: 6, at: 7 }]));
+    const queries = ['u0', 'u1'].map(userId => ({ couponId: welcome, userId: userId as UserId, offset: 9 }));
+    const views = await ledger().read(partition, queries);
+    assert.deepEqual(
+      views.map(view => view?.holder),
+      [mine, { ...mine, offset: 6, at: 7 }],
+    );
+  });
+
   test('a rebuild into nothing makes the snapshot the state; next and told are its next', async () => {
     const { partition, build } = await rebuilt(halfSold());
     assert.deepEqual(await ledger().place(partition), {

@@ -55,3 +55,11 @@ export function setUp() {
   const tools = { log, host, metrics: noMetrics, say() {}, store: store.it, ledger: ledger.it, board: board.it };
   return { host, log, state, store, ledger, board, door: new FrontDoor(tools as unknown as DoorTools) };
 }
+
+/** Lets everything run that does not wait for a timer. */
+export const settle = async (): Promise<void> => {
+  for (let turn = 0; turn < 3; turn++) {
+    await new Promise(resolve => setImmediate(resolve));
+    for (let i = 0; i < 50; i++) await Promise.resolve();
+  }
+};

@@ -4,6 +4,8 @@ import { type Host, timers } from '../../src/host.ts';
 export interface FakeHost extends Host {
   /** The clock. A wait moves it on. */
   time: number;
+  /** By how much somebody has set the host's clock, ms: what has passed is not counted by it. */
+  clockSet: number;
   /** Every wait that was asked for, ms. */
   readonly waits: number[];
 }
@@ -22,8 +24,9 @@ export function fakeHost(seed = 1): FakeHost {
     // A test that minds them mocks node's.
     ...timers,
     time: 1_700_000_000_000,
+    clockSet: 0,
     waits: [],
-    now: () => host.time,
+    now: () => host.time + host.clockSet,
     elapsed: () => host.time,
     randomBytes: n => Buffer.from(Array.from({ length: n }, byte)),
     async delay(ms, signal) {

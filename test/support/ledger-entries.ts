@@ -98,7 +98,7 @@ export function snapshotOf(more: Partial<Snapshot> = {}, holders: { couponId: Co
 }
 
 /** Two of three slots taken, up to offset 10. One of the holders comes as a pair, the other as text. */
-export const halfSold = (users = ['u0', 'u1']): Snapshot =>
+export const halfSold = (users = ['u0', 'u1'], held = [holder(1, 4), holder(2, 6)]): Snapshot =>
   snapshotOf(
     {
       frontier: { next: 10, clock: 1_009, hash: 'hash-10', strays: { malformed: 1, unknown_coupon: 2 } },
@@ -109,7 +109,7 @@ export const halfSold = (users = ['u0', 'u1']): Snapshot =>
       malformed: [5],
     },
     users.map((user, i) => {
-      const of = holder(i + 1, 4 + 2 * i);
+      const of = held[i] as Holder;
       return { couponId: welcome, holders: i % 2 === 0 ? [[user as UserId, of]] : `${user} ${holderText(of)}` };
     }),
   );

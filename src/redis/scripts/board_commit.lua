@@ -21,7 +21,8 @@ local removedAt = addedAt + addedCount
 
 local there = redis.call('HGET', boardKey, 'changeNext')
 if not there then return 'behind' end
-if tonumber(there) ~= base then return tonumber(there) >= changeNext and 'ok' or 'behind' end
+-- An update that was long on its way may name a base that it never saw: the board never goes back.
+if tonumber(there) ~= base or changeNext < base then return tonumber(there) >= changeNext and 'ok' or 'behind' end
 
 redis.call('PUBLISH', channel, message)
 redis.call('HSET', boardKey, 'changeNext', ARGV[2], 'committedNext', committedNext)
