@@ -138,7 +138,7 @@ describe('presses', () => {
 
   test('one that never asks is held against the time that node:http gives it', async () => {
     const other = await startMemoryApp({ bounds: { headersMs: 50, checkMs: 20 } });
-    assert.match(await raw(other.port, ''), /^HTTP\/1\.1 400 /);
+    assert.equal(await raw(other.port, ''), '');
     await other.stop();
   });
 

@@ -228,6 +228,28 @@ describe('the road through HTTP', () => {
     assert.deepEqual(JSON.parse(text), (await call(app.url, 'GET /openapi.json')).body);
   });
 
+  test('/openapi.json names what the routes answer, and which bodies may be left out', async () => {
+    const { paths } = (await call(app.url, 'GET /openapi.json')).body;
+    const optional = Object.entries(paths as Record<string, { post?: { requestBody?: { required: boolean } } }>)
+      .filter(([, { post }]) => post?.requestBody?.required === false)
+      .map(([path]) => path);
+    assert.deepEqual(optional.sort(), [
+      ...['/admin/dead-letters/redrive', '/coupons/{couponId}/close', '/coupons/{couponId}/issue'],
+      '/me/coupons/{userCouponId}/redeem',
+    ]);
+    const answers = (path: string) => paths[path].post.responses as Record<string, { description: string }>;
+    const issue = answers('/coupons/{couponId}/issue');
+    assert.deepEqual(
+      [issue[403]?.description, issue[410]?.description],
+      ['FORBIDDEN, INACTIVE_COUPON', 'INACTIVE_COUPON'],
+    );
+    const redrive = answers('/admin/dead-letters/redrive');
+    assert.deepEqual(Object.keys(redrive).map(Number), [200, 400, 401, 403, 413, 415, 503]);
+    assert.equal(redrive[503]?.description, 'NOT_ACCEPTED, OUTCOME_UNKNOWN, UNAVAILABLE');
+    assert.equal(answers('/me/coupons/{userCouponId}/redeem')[403]?.description, 'FORBIDDEN');
+    assert.deepEqual(Object.keys(paths['/metrics'].get.responses[200].content), ['text/plain']);
+  });
+
   test('/openapi.json has every route of the contract', async () => {
     const { body } = await call(app.url, 'GET /openapi.json');
     assert.equal(body.openapi, '3.1.0');

@@ -75,7 +75,13 @@ export function adminRoutes(app: FastifyInstance, tools: AdminTools): void {
         tags,
         summary: 'Put back what the store had refused',
         body: RedriveBody,
-        response: { 200: RedrivenSchema, ...refusals, ...problemsOf('NOT_ACCEPTED', 'OUTCOME_UNKNOWN') },
+        response: {
+          200: RedrivenSchema,
+          ...problemsOf(
+            ...(['UNAUTHENTICATED', 'FORBIDDEN', 'UNSUPPORTED_MEDIA_TYPE', 'BODY_TOO_LARGE'] as const),
+            ...(['NOT_ACCEPTED', 'OUTCOME_UNKNOWN', 'UNAVAILABLE'] as const),
+          ),
+        },
       },
     },
     async request => ({ redriven: await operator.redrive((request.body as { couponId?: CouponId }).couponId) }),

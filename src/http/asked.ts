@@ -34,7 +34,8 @@ export function askedOf(raw: readonly string[]): Asked {
     // The length tells most headers from ours.
     switch (name.length) {
       case 6:
-        if (name.toLowerCase() === 'accept') asked.accept = raw[i + 1];
+        if (name.toLowerCase() === 'accept')
+          asked.accept = asked.accept === undefined ? raw[i + 1] : `${asked.accept},${raw[i + 1]}`;
         break;
       case 9:
         if (name.toLowerCase() === 'x-user-id') take(asked, 'userId', name, raw[i + 1]);

@@ -74,7 +74,10 @@ const answerOf = (socket: Socket): ServerResponse | null | undefined =>
 
 /** What is no HTTP, or came too slowly or too large: the connection ends after the answer. */
 export function refuseUnreadable(error: Error & { code?: string }, socket: Socket, faults: Faults): void {
-  if (error.code !== 'ECONNRESET') faults.note(socket);
+  const isLate = error.code === 'ERR_HTTP_REQUEST_TIMEOUT';
+  // Browsers open connections in advance, and take what is said on one for the answer to what they ask there later.
+  const isSpare = isLate && socket.bytesRead === 0;
+  if (!isSpare && error.code !== 'ECONNRESET') faults.note(socket);
   const answer = answerOf(socket);
   if (answer?.req.complete && !answer.headersSent) {
     // Whoever asked before gets the answer to that, not ours; then the connection ends.
@@ -87,7 +90,7 @@ export function refuseUnreadable(error: Error & { code?: string }, socket: Socke
     socket.destroySoon();
     return;
   }
-  if (isGone || socket.bytesWritten > 0) {
+  if (isGone || isSpare || (isLate && socket.bytesWritten > 0)) {
     socket.destroy();
     return;
   }

@@ -25,6 +25,17 @@ const policy =
 /** Without the bar of Swagger's own name and its box for other addresses. */
 const theme = { title: 'dibs', css: [{ filename: 'dibs.css', content: '.swagger-ui .topbar { display: none }' }] };
 
+interface RequestBody {
+  required?: boolean;
+  content: Record<string, { schema?: { required?: string[] } }>;
+}
+interface OpenApi {
+  paths: Record<string, Record<string, { requestBody?: RequestBody }>>;
+}
+
+const isNeeded = ({ content }: RequestBody): boolean =>
+  Object.values(content).some(({ schema }) => (schema?.required ?? []).length > 0);
+
 /** Before the routes, so that it sees them. */
 export async function openApi(app: FastifyInstance, version: string, auth: AuthSettings): Promise<void> {
   const scheme =
@@ -47,6 +58,14 @@ export async function openApi(app: FastifyInstance, version: string, auth: AuthS
       ],
       components: { securitySchemes: { caller: scheme } },
       security: [{ caller: [] }],
+    },
+    // A body without which nothing is missing may be left out.
+    transformObject: document => {
+      const { openapiObject } = document as { openapiObject: OpenApi };
+      for (const methods of Object.values(openapiObject.paths))
+        for (const { requestBody } of Object.values(methods))
+          if (requestBody) requestBody.required = isNeeded(requestBody);
+      return openapiObject as never;
     },
     // Only what may answer 401 asks who is calling.
     transform: ({ schema, url }) => {

@@ -32,7 +32,13 @@ export function healthRoutes(app: FastifyInstance, { ready, metrics }: HealthToo
   );
   app.get(
     '/metrics',
-    { schema: { tags, summary: 'For Prometheus', produces: ['text/plain'] } },
+    {
+      schema: {
+        tags,
+        summary: 'For Prometheus',
+        response: { 200: { description: 'All metrics', content: { 'text/plain': { schema: { type: 'string' } } } } },
+      },
+    },
     async (_request, reply) => {
       const text = await metrics.text();
       return reply.type(metrics.type).send(text);

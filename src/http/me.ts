@@ -69,7 +69,7 @@ export function meRoutes(app: FastifyInstance, { store, host, access }: MeTools)
         response: {
           200: UserCouponSchema,
           ...problemsOf(
-            ...(['UNAUTHENTICATED', 'UNKNOWN_USER_COUPON', 'ALREADY_REDEEMED', 'EXPIRED_COUPON'] as const),
+            ...(['UNAUTHENTICATED', 'FORBIDDEN', 'UNKNOWN_USER_COUPON', 'ALREADY_REDEEMED', 'EXPIRED_COUPON'] as const),
             ...(['UNSUPPORTED_MEDIA_TYPE', 'BODY_TOO_LARGE', 'UNAVAILABLE'] as const),
           ),
         },

@@ -211,9 +211,14 @@ export const ProblemSchema = Type.Object(
 
 /** The answers that stand for these codes, for a route's `response`. */
 export function problemsOf(...wanted: Code[]): Record<number, TSchema | object> {
-  const byStatus = Map.groupBy(['MALFORMED_REQUEST', ...wanted] as Code[], code => statusOf({ code, detail: '' }));
+  const codes: { code: Code; more?: { reason: string } }[] = ['MALFORMED_REQUEST' as Code, ...wanted].map(code => ({
+    code,
+  }));
+  // The one code whose status depends on its reason.
+  if (wanted.includes('INACTIVE_COUPON')) codes.push({ code: 'INACTIVE_COUPON', more: { reason: 'not_open' } });
+  const byStatus = Map.groupBy(codes, problem => statusOf({ ...problem, detail: '' }));
   const answers: Record<number, object> = {};
-  for (const [status, of] of byStatus) answers[status] = problemAnswer(of);
+  for (const [status, of] of byStatus) answers[status] = problemAnswer(of.map(({ code }) => code));
   return answers;
 }
 

@@ -68,12 +68,15 @@ export async function redeem(
     values: [userId, couponId, slot, now],
   });
   if (redeemed) return { kind: 'redeemed', row: redeemed };
-  const [row] = await runner.rows<UserCouponRow>({
+  const [found] = await runner.rows<UserCouponRow & { expired: boolean }>({
     name: 'redeemable',
-    text: `select ${userCouponColumns} from user_coupon u ${covered}
+    text: `select ${userCouponColumns}, coalesce($4 > c.valid_until, false) as expired from user_coupon u ${covered}
       where u.coupon_id = $2 and u.slot = $3 and u.user_id = $1`,
-    values: [userId, couponId, slot],
+    values: [userId, couponId, slot, now],
   });
-  if (!row) return { kind: 'unknown' };
-  return row.redeemedAt === null ? { kind: 'expired', row } : { kind: 'already', row };
+  if (!found) return { kind: 'unknown' };
+  const { expired, ...row } = found;
+  if (row.redeemedAt !== null) return { kind: 'already', row };
+  // It became the user's between the two: it was nobody's when it was asked for.
+  return expired ? { kind: 'expired', row } : { kind: 'unknown' };
 }

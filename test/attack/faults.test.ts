@@ -11,7 +11,10 @@ const garbage = '\u0001\u0002 garbage\r\n\r\n';
 // Each cost 0.1 ms of the event loop, for as long as it sent them.
 test('an address that sends what cannot be read gets no connection until it has a token again', async () => {
   let ms = Date.now();
-  const app = await startMemoryApp({ settings: { faultsPerAddress: 5 }, hostOf: host => ({ ...host, now: () => ms }) });
+  const app = await startMemoryApp({
+    settings: { faultsPerAddress: 5 },
+    hostOf: host => ({ ...host, elapsed: () => ms }),
+  });
   const sent = async (bytes: string, from?: string) => (await dial(app.port, bytes, from)).closed;
   const there = await dial(app.port, ask);
   await there.until(text => text.endsWith('{"ok":true}'));
@@ -37,7 +40,10 @@ test('an address that sends what cannot be read gets no connection until it has 
 // Only one was counted of all that were taken in before it could be read: so a crowd came with each token.
 test('each fault counts, also of those who were connected before the first', async () => {
   let ms = Date.now();
-  const app = await startMemoryApp({ settings: { faultsPerAddress: 5 }, hostOf: host => ({ ...host, now: () => ms }) });
+  const app = await startMemoryApp({
+    settings: { faultsPerAddress: 5 },
+    hostOf: host => ({ ...host, elapsed: () => ms }),
+  });
   const asked = async () => (await dial(app.port, leave)).closed;
   const lines = await Promise.all(Array.from({ length: 10 }, () => dial(app.port, ask)));
   await Promise.all(lines.map(line => line.until(text => text.endsWith('{"ok":true}'))));
@@ -63,5 +69,30 @@ test('requests that are refused for what they ask are no faults', async () => {
     const bad = await dial(app.port, leave.replace('GET /healthz', 'POST /coupons/%00/issue'));
     assert.match(await bad.closed, /^HTTP\/1\.1 400 /);
   }
+  await app.stop();
+});
+
+// A browser takes what it finds on a connection that it opened in advance for the answer to what it asks there next.
+test('a connection that was opened in advance and never used ends without a word, and is no fault', async () => {
+  const app = await startMemoryApp({
+    settings: { faultsPerAddress: 2 },
+    bounds: { headersMs: 50, checkMs: 20 },
+  });
+  const spare = await Promise.all(Array.from({ length: 20 }, () => dial(app.port)));
+  for (const line of spare) assert.equal(await line.closed, '');
+  assert.match(await (await dial(app.port, leave)).closed, /^HTTP\/1\.1 200 /);
+  await app.stop();
+});
+
+test('what is too large or no HTTP after an answer on the same connection has its answer', async () => {
+  const app = await startMemoryApp();
+  const after = async (bytes: string) => {
+    const line = await dial(app.port, ask);
+    await line.until(text => text.endsWith('{"ok":true}'));
+    line.socket.write(bytes);
+    return (await line.closed).split('{"ok":true}')[1];
+  };
+  assert.match((await after(`GET / HTTP/1.1\r\nx: ${'v'.repeat(17_000)}\r\n\r\n`)) ?? '', /^HTTP\/1\.1 431 /);
+  assert.match((await after(garbage)) ?? '', /^HTTP\/1\.1 400 /);
   await app.stop();
 });

@@ -23,7 +23,7 @@ describe('slow clients', () => {
   test('heads and bodies that do not end are cut, and those who wait meanwhile are served', async () => {
     const starts: Record<string, [bytes: string, byte: string, answer: RegExp]> = {
       'a head': ['GET /coupons HTTP/1.1\r\nx-slow: ', 'a', /^HTTP\/1\.1 400 [\s\S]*too slowly/],
-      'nothing at all': ['', '', /^HTTP\/1\.1 400 /],
+      'nothing at all': ['', '', /^$/],
       'a body of a button': [`${post}content-length: 500\r\n\r\n{`, ' ', /^HTTP\/1\.1 400 /],
       'a body behind fastify': [
         `${post.replace('/welcome/issue', '')}content-length: 500\r\n\r\n{`,
