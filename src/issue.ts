@@ -126,8 +126,6 @@ export class FrontDoor {
 
   private press(coupon: CouponRow, userId: UserId, key: RequestKey | undefined): Promise<Answer> {
     return new Promise(resolve => {
-      // A coupon of a partition that this log has not: the caller's error, before anything waits for it.
-      this.lane(coupon.partition);
       const refusal = this.refuseNow(coupon, key);
       if (refusal) {
         resolve(refusal);
@@ -163,7 +161,9 @@ export class FrontDoor {
         return early;
       }
     }
-    return this.queued >= acceptQueueMax || !this.tools.log.reachable() ? notAccepted : undefined;
+    // Partitions were added since this process was started: others may know it.
+    const isElsewhere = this.lanes[coupon.partition] === undefined;
+    return isElsewhere || this.queued >= acceptQueueMax || !this.tools.log.reachable() ? notAccepted : undefined;
   }
 
   /** Appends an operator's entry in order with the requests; answers its offset. */

@@ -165,6 +165,7 @@ export class PartitionLoop {
         this.attempt = 0;
         this.error = undefined;
         await this.tick(from);
+        await this.noteInGroup();
         return false;
       }
       this.oldestAt = entries[0]?.at ?? 0;

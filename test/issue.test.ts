@@ -338,6 +338,11 @@ suite('the latch at the door', () => {
   });
 });
 
+test('a coupon of a partition that was added since this process was started is not accepted here', async () => {
+  on.state.coupons.set('far', rowOf('far', {}, 7));
+  assert.equal(codeOf(await press('mia', 1, 'far')), 'NOT_ACCEPTED');
+});
+
 suite('a coupon that this process has not seen', () => {
   const held = () => {
     const gates: PromiseWithResolvers<void>[] = [];

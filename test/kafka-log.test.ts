@@ -167,6 +167,7 @@ if (!address) {
     'cleanup.policy': 'delete',
     'min.insync.replicas': '1',
     'compression.type': 'uncompressed',
+    'max.message.bytes': '20000000',
   };
   for (const [setting, value] of [
     ['retention.ms', '604800000'],
@@ -176,6 +177,7 @@ if (!address) {
     ['min.insync.replicas', '2'],
     ['unclean.leader.election.enable', 'true'],
     ['compression.type', 'producer'],
+    ['max.message.bytes', '8000000'],
   ] as const) {
     test(`Kafka: a topic with ${setting}=${value} is refused with the remedy`, async () => {
       const prefix = randomPrefix();
@@ -187,6 +189,22 @@ if (!address) {
       });
     });
   }
+
+  test('Kafka: the remedy names every difference of every topic, as it can be run', async () => {
+    const prefix = randomPrefix();
+    await createTopic(prefix + changeLog, { ...good, 'retention.ms': '1000', 'compression.type': 'gzip' });
+    await createTopic(prefix + requestLog, { ...good, 'retention.bytes': '1000' });
+    const command = (name: string, settings: string) =>
+      `kafka-configs.sh --bootstrap-server ${brokers} --alter --entity-type topics --entity-name ${prefix}${name} --add-config ${settings}`;
+    await assert.rejects(openLog(prefix), (error: Error) => {
+      for (const part of [
+        command(requestLog, 'retention.bytes=-1'),
+        command(changeLog, 'retention.ms=-1,compression.type=uncompressed'),
+      ])
+        assert.ok(error.message.includes(part), error.message);
+      return true;
+    });
+  });
 
   test('Kafka: topics with another number of partitions are refused', async () => {
     const prefix = randomPrefix();

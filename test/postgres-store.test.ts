@@ -2,10 +2,12 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { describe, it } from 'node:test';
 import pg from 'pg';
+import type { CouponId, UserId } from '../src/coupon.ts';
 import { Alarm, Refused, Unavailable } from '../src/errors.ts';
 import type { Log } from '../src/metrics.ts';
 import type { Committed } from '../src/ports.ts';
 import { createPostgresStore, type PostgresStore } from '../src/postgres/store.ts';
+import { redeem } from '../src/postgres/writes.ts';
 import { collected, Road } from './conformance/coupon-road.ts';
 import { type CouponStoreUnderTest, couponStoreConformance } from './conformance/coupon-store.ts';
 
@@ -247,6 +249,17 @@ function postgresOnly(): void {
       assert.equal((await road.commit({ won: road.wins(3, 3), next: 4 })).inserted, 1);
       assert.deepEqual([(await road.row()).issued, (await road.slots()).map(([slot]) => slot)], [3, [1, 2, 3]]);
     }));
+
+  it('a coupon that became the user’s between the statements of a redeem is nobody’s yet, and not expired', async () => {
+    const row = { couponId: 'a', userId: 'u', slot: 1, offset: 1, key: '', issuedAt: 1, redeemedAt: null };
+    const answer = (expired: boolean) => {
+      const replies: object[][] = [[], [{ ...row, expired }]];
+      const runner = { rows: async () => replies.shift() as never };
+      return redeem(runner, 'u' as UserId, 'a' as CouponId, 1, 5);
+    };
+    assert.deepEqual(await answer(false), { kind: 'unknown' });
+    assert.deepEqual(await answer(true), { kind: 'expired', row });
+  });
 
   it('sets nobody aside for a cause that may pass: a lock, a full disk, a right that was taken away', () =>
     using(async ({ store, sql }) => {

@@ -199,6 +199,18 @@ suite('one partition, step by step', () => {
       { group: 'test', partition: 0, next: 12 },
     ]);
   });
+  test('the last of a burst is noted when nothing comes after it', async () => {
+    const { loop, log, host } = setUp({}, 8);
+    await loop.step(0);
+    await loop.step(0);
+    host.time += groupCommitMs;
+    await loop.step(0);
+    await loop.step(0);
+    assert.deepEqual(
+      log.commits.map(({ next }) => next),
+      [4, 8],
+    );
+  });
 });
 
 suite('lag', () => {

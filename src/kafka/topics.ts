@@ -23,6 +23,9 @@ const required = (options: TopicOptions): Record<string, string> => ({
   'compression.type': 'uncompressed',
 });
 
+/** At least as much as a batch of ours may have. */
+const sizeMax = 'max.message.bytes';
+
 /**
  * Creates the topics that are missing and checks them all. Two processes may do so at once.
  * @throws Refused naming the setting that differs. @throws Unavailable after startMsMax.
@@ -83,13 +86,13 @@ async function tryOpen(
     return { log, name, id: topic.id, partitions: topic.partitions };
   });
   for (const topic of found) assertShape(topic.name, topic.partitions, options);
-  await assertConfigs(admin, names, options);
+  await assertConfigs(kafka, admin, found, options);
   const topics = Object.fromEntries(found.map(({ log, name, id }) => [log, { log, name, id }])) as Topics;
   return { topics, identity: `kafka:${metadata.id}:${topics[requestLog].id}:${topics[changeLog].id}` };
 }
 
 async function createTopic(kafka: Kafka, admin: Admin, log: LogName, options: TopicOptions): Promise<void> {
-  const configs = { ...required(options), 'max.message.bytes': String(batchBytesMax[log]) };
+  const configs = { ...required(options), [sizeMax]: String(batchBytesMax[log]) };
   try {
     await admin.createTopics({
       topics: [kafka.prefix + log],
@@ -106,7 +109,7 @@ async function createTopic(kafka: Kafka, admin: Admin, log: LogName, options: To
 function assertShape(name: string, partitions: { replicas: number[] }[], options: TopicOptions): void {
   if (partitions.length !== options.partitions) {
     throw new Refused(
-      `Topic ${name} has ${partitions.length} partitions but ${options.partitions} are configured: configure ${partitions.length}, or add partitions to all four topics alike.`,
+      `Topic ${name} has ${partitions.length} partitions but ${options.partitions} are configured: configure ${partitions.length}, or stop every instance and add partitions to all four topics alike.`,
     );
   }
   const replicas = Math.min(...partitions.map(p => p.replicas.length));
@@ -117,23 +120,36 @@ function assertShape(name: string, partitions: { replicas: number[] }[], options
   }
 }
 
-async function assertConfigs(admin: Admin, names: string[], options: TopicOptions): Promise<void> {
-  const wanted = required(options);
-  const configurationKeys = Object.keys(wanted);
+async function assertConfigs(
+  kafka: Kafka,
+  admin: Admin,
+  topics: readonly { log: LogName; name: string }[],
+  options: TopicOptions,
+): Promise<void> {
+  const configurationKeys = [...Object.keys(required(options)), sizeMax];
   const described = await admin.describeConfigs({
-    resources: names.map(resourceName => ({
+    resources: topics.map(({ name }) => ({
       resourceType: ConfigResourceTypes.TOPIC,
-      resourceName,
+      resourceName: name,
       configurationKeys,
     })),
   });
-  for (const { resourceName, configs } of described) {
-    for (const { name, value } of configs) {
-      const want = wanted[name];
-      if (want === undefined || value === want) continue;
-      throw new Refused(
-        `Topic ${resourceName} has ${name}=${value} but ${want} is needed: kafka-configs.sh --alter --entity-type topics --entity-name ${resourceName} --add-config ${name}=${want}`,
-      );
-    }
+  const differences: string[] = [];
+  const commands: string[] = [];
+  for (const { log, name: topic } of topics) {
+    const wanted: Record<string, string> = { ...required(options), [sizeMax]: String(batchBytesMax[log]) };
+    const there = described.find(({ resourceName }) => resourceName === topic)?.configs ?? [];
+    const has = new Map(there.map(({ name, value }) => [name, value]));
+    const isWrong = (name: string): boolean =>
+      has.has(name) && (name === sizeMax ? Number(has.get(name)) < batchBytesMax[log] : has.get(name) !== wanted[name]);
+    const wrong = Object.keys(wanted).filter(isWrong);
+    if (wrong.length === 0) continue;
+    differences.push(`${topic} has ${wrong.map(name => `${name}=${has.get(name)}`).join(', ')}`);
+    const settings = wrong.map(name => `${name}=${wanted[name]}`).join(',');
+    commands.push(
+      `kafka-configs.sh --bootstrap-server ${kafka.brokers.join(',')} --alter --entity-type topics --entity-name ${topic} --add-config ${settings}`,
+    );
   }
+  if (differences.length === 0) return;
+  throw new Refused(`Topics are not as a log needs them (${differences.join('; ')}): ${commands.join(' && ')}`);
 }
