@@ -25,7 +25,7 @@ export type ProblemKind =
   | 'wrong_answer'
   /** The checkpoint is not a place of this log. */
   | 'checkpoint'
-  /** A malformed entry that is not kept, or one that is kept as malformed and is not. */
+  /** A malformed entry that is not kept, one that is kept as malformed and is not, a winner set aside that has its row. */
   | 'dead_letter'
   | 'unknown_coupon';
 

@@ -10,6 +10,8 @@ export interface RowsOfCoupon {
   rows: UserCouponRow[];
   byUser: Map<string, UserCouponRow>;
   aside: Map<string, Holder>;
+  /** All of them, also two of one user. */
+  letters: { userId: string; holder: Holder }[];
   found: Findings;
 }
 
@@ -23,7 +25,7 @@ export function compareRows(subject: RowsOfCoupon, sale: Sale | undefined, next:
   }
   compareOneByOne(subject, sale, stock);
   findGaps(subject);
-  for (const [userId, holder] of subject.aside) {
+  for (const { userId, holder } of subject.letters) {
     if (isOf(sale?.holders.get(userId), holder)) continue;
     const { slot, offset } = holder;
     found.add('ghost', { detail: 'set aside as a winner, but it did not win so', slot, userId, offset });

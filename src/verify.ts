@@ -11,6 +11,7 @@ import type { Checkpoint, CouponReader, EventLog, SetAside, Snapshot } from './p
 import { currentTerms, type Decision, decide, PartitionFold, type SaleChange } from './sale.ts';
 import { Findings, type Problem } from './verify-findings.ts';
 import { compareRows, type RowsOfCoupon } from './verify-rows.ts';
+import { compareChanges, compareTerms } from './verify-terms.ts';
 
 export type { Problem, ProblemKind } from './verify-findings.ts';
 
@@ -175,16 +176,43 @@ class PartitionCheck {
         rows,
         byUser: new Map(rows.map(row => [row.userId, row])),
         aside: new Map(),
+        letters: [],
         found: new Findings(),
       };
       this.subjects.set(id, subject);
     }
     for (const letter of aside) {
-      if (letter.log !== requestLog || letter.slot === null || letter.userId === null || letter.key === null) continue;
-      const { slot, offset, key, at } = letter;
-      this.subjects.get(letter.couponId ?? '')?.aside.set(letter.userId, { slot, offset, key, at });
+      const { slot, offset, key, at, userId } = letter;
+      if (letter.log !== requestLog || slot === null) continue;
+      const subject = this.subjects.get(letter.couponId ?? '');
+      if (subject && userId !== null && key !== null) {
+        const holder = { slot, offset, key, at };
+        subject.aside.set(userId, holder);
+        subject.letters.push({ userId, holder });
+      } else if (couponId === undefined)
+        this.found.add('ghost', { detail: 'set aside as a winner, of no coupon or no user', slot, offset });
     }
+    await this.checkTwice();
     this.malformed = new Set(aside.filter(isMalformed).map(letter => letter.offset));
+  }
+
+  /** What is redriven while this reads may be in both; what still is when both were read was never taken out. */
+  private async checkTwice(): Promise<void> {
+    const both = [...this.subjects.values()].flatMap(({ byUser, found, letters }) =>
+      letters.flatMap(({ userId, holder: { offset } }) =>
+        byUser.get(userId)?.offset === offset ? [{ found, userId, offset }] : [],
+      ),
+    );
+    if (both.length === 0) return;
+    const letters = await this.store.setAside({
+      partition: this.partition,
+      winners: true,
+      limit: Number.MAX_SAFE_INTEGER,
+    });
+    const there = new Set(letters.map(({ offset }) => offset));
+    for (const { found, userId, offset } of both)
+      if (there.has(offset))
+        found.add('dead_letter', { detail: 'set aside as a winner, and has its row', userId, offset });
   }
 
   private async foldUpTo(next: number, take: (entry: Located) => void): Promise<void> {
@@ -331,7 +359,7 @@ class PartitionCheck {
     for (const [couponId, subject] of this.subjects) {
       const { row, rows, found, aside } = subject;
       const sale = this.fold.sales.get(couponId);
-      if (sale) this.checkTerms(subject, sale.changes, next);
+      if (sale) compareTerms(row, sale.changes, next, found);
       compareRows(subject, sale, next);
       this.report.coupons.push({
         couponId: couponId as CouponId,
@@ -344,46 +372,10 @@ class PartitionCheck {
       });
     }
   }
-
-  /** The coupon's row follows the sale changes, marked or not: it is as they were at the checkpoint or at a later one. */
-  private checkTerms({ row, found }: Subject, changes: readonly SaleChange[], next: number): void {
-    const later = changes.findIndex(change => change.offset >= next);
-    const versions = changes.slice(later < 0 ? -1 : Math.max(0, later - 1));
-    if (versions.some(terms => terms.stock === row.stock && terms.closed === row.closed)) return;
-    const shown = (terms: { stock: number; closed: boolean }): string =>
-      `stock ${terms.stock}${terms.closed ? ', closed' : ''}`;
-    found.add('stock', { detail: `its row has ${shown(row)}, the log ${shown(versions[0] as SaleChange)}` });
-  }
 }
 
 const isMalformed = (letter: SetAside): boolean =>
   letter.log === requestLog && letter.slot === null && letter.reason.startsWith('malformed');
-
-function compareChanges(stored: readonly SaleChange[], ought: readonly SaleChange[], found: Findings): void {
-  const shown = (change: SaleChange | undefined): string =>
-    change
-      ? JSON.stringify([
-          change.offset,
-          change.at,
-          change.stock,
-          change.opensAt,
-          change.closesAt,
-          change.closed,
-          change.phase,
-          change.key,
-        ])
-      : 'nothing';
-  for (let i = 0; i < Math.max(stored.length, ought.length); i++) {
-    const [has, should] = [stored[i], ought[i]];
-    if (shown(has) === shown(should)) continue;
-    const offset = (has ?? (should as SaleChange)).offset;
-    found.add('stock', {
-      detail: `sale change ${i + 1} is stored as ${shown(has)}, the log gives ${shown(should)}`,
-      offset,
-    });
-    return;
-  }
-}
 
 const answerOf = (status: Extract<Status, { state: 'done' }>): string =>
   status.outcome === 'issued' || status.outcome === 'duplicated' ? status.outcome : status.reason;

@@ -207,6 +207,32 @@ suite('tampered data is caught', () => {
       `INSERT INTO set_aside VALUES ('${requestLog}', 0, 4, 'a', 'zed', 2, '${k(1)}', 5, 'refused_by_store: x', '')`,
       ['ghost'],
     ],
+    [
+      'a winner set aside of no coupon that is here',
+      `INSERT INTO set_aside VALUES ('${requestLog}', 0, 900, 'nowhere', 'zed', 1, '${k(1)}', 5, 'refused_by_store: x', '')`,
+      ['ghost'],
+    ],
+    [
+      'a winner set aside who did not win, behind one who did',
+      `INSERT INTO set_aside VALUES ('${requestLog}', 0, 1, 'a', 'u2', 9, '${k(1)}', 1, 'refused_by_store: x', '');
+       INSERT INTO set_aside SELECT '${requestLog}', 0, offset, coupon_id, user_id, slot, key, 9, 'refused_by_store: x', ''
+         FROM user_coupon WHERE coupon_id = 'a' AND slot = 3;
+       DELETE FROM user_coupon WHERE coupon_id = 'a' AND slot = 3;
+       UPDATE coupon SET issued = issued - 1 WHERE coupon_id = 'a'`,
+      ['ghost'],
+    ],
+    [
+      'a winner who is set aside and has a row',
+      `INSERT INTO set_aside SELECT '${requestLog}', 0, offset, coupon_id, user_id, slot, key, 9, 'refused_by_store: x', ''
+         FROM user_coupon WHERE coupon_id = 'a' AND slot = 1`,
+      ['dead_letter'],
+    ],
+    ['another window', "UPDATE coupon SET body = json_set(body, '$.closesAt', 1) WHERE coupon_id = 'a'", ['stock']],
+    [
+      'another stock to begin with',
+      "UPDATE coupon SET body = json_set(body, '$.stock', 9) WHERE coupon_id = 'a'",
+      ['stock'],
+    ],
     ['a sale whose coupon has no row', "DELETE FROM coupon WHERE coupon_id = 'b'", ['unknown_coupon']],
   ];
   for (const [name, sql, expected] of table) {
