@@ -38,6 +38,8 @@ interface Ground {
   notOffered?: Readonly<Partial<Record<'events' | 'stats' | 'verify', string>>>;
   /** Lags of stages that run elsewhere in this process. */
   lags(): StageLag[];
+  /** Why the log takes nothing, though it answers. */
+  refusing?(): string | undefined;
   stop(): Promise<void>;
 }
 
@@ -125,7 +127,7 @@ export async function start(config: Config, options: Options = {}): Promise<App>
       answersPerTurnMax: ground.answersPerTurnMax,
       notOffered: ground.notOffered ?? {},
       settings: { ...config, version: versionOf(), api: config.roles.includes('api') },
-      ready: () => readiness(log, lags(), lost),
+      ready: () => readiness(log, lags(), lost ?? ground.refusing?.()),
       verify: (couponId, signal) => {
         const rest = async () => {
           await host.delay(0);
@@ -160,8 +162,8 @@ function stagesOf({ stages: own, store, log }: Ground, { stages: users = [] }: O
   return [...own, ...counting, ...made];
 }
 
-function readiness(log: EventLog, lags: StageLag[], lost: string | undefined): { ok: boolean; why?: string } {
-  if (lost !== undefined) return { ok: false, why: lost };
+function readiness(log: EventLog, lags: StageLag[], why: string | undefined): { ok: boolean; why?: string } {
+  if (why !== undefined) return { ok: false, why };
   // An alarm first: a log that was made anew does not answer either, and waiting for it would not help.
   const stopped = lags.find(lag => lag.state === 'stopped');
   if (stopped) return { ok: false, why: `${stopped.stage} stopped: ${stopped.error}` };

@@ -77,6 +77,8 @@ export const retryMsMin = 50;
 export const retryMsMax = 3_000;
 /** Places are committed to the log's own books (for lag tools) at most this often. */
 export const groupCommitMs = 1_000;
+/** A file that took nothing is said not to for so long, unless it does before. */
+export const refusingMs = 10_000;
 /** Stopping waits this long for what is under way. */
 export const drainMsMax = 5_000;
 

@@ -7,7 +7,7 @@ import { Worker } from 'node:worker_threads';
 import { type Change, changeLog, type LogEntry, type LogName } from '../entry.ts';
 import { Alarm, messageOf, Unavailable } from '../errors.ts';
 import type { Host } from '../host.ts';
-import { drainMsMax } from '../limits.ts';
+import { drainMsMax, refusingMs } from '../limits.ts';
 import { MemoryBoard } from '../memory/board.ts';
 import { MemoryLedger } from '../memory/ledger.ts';
 import type { Log, Metrics } from '../metrics.ts';
@@ -49,6 +49,8 @@ export interface Embedded {
   board: OutcomeBoard;
   /** Lags of the stages that run in the writing thread. */
   lags(): StageLag[];
+  /** Why the file takes nothing, if it did not a moment ago. */
+  refusing(): string | undefined;
   stop(): Promise<void>;
 }
 
@@ -73,6 +75,7 @@ export async function startEmbedded(tools: EmbeddedTools): Promise<Embedded> {
       store,
       board,
       lags: () => writer.lags,
+      refusing: () => writer.refusing(),
       async stop() {
         await log.close();
         await writer.stop();
@@ -110,6 +113,7 @@ class WriterThread {
   private readonly early: Turn[] = [];
   private take: ((turn: Turn) => Promise<void>) | undefined;
   private ids = 0;
+  private refused: { why: string; at: number } | undefined;
   private gone = false;
   private isReady = false;
   private stopping = false;
@@ -202,7 +206,15 @@ class WriterThread {
     this.lags = lags;
   }
 
+  /** It is tried again by whoever presses, and forgotten when nobody does. */
+  refusing(): string | undefined {
+    const { refused, tools } = this;
+    return refused && tools.host.elapsed() - refused.at < refusingMs ? refused.why : undefined;
+  }
+
   private receiveTurn(turn: Turn): void {
+    const { refused: why } = turn;
+    this.refused = why === undefined ? undefined : { why, at: this.tools.host.elapsed() };
     if (!this.take) {
       this.early.push(turn);
     } else {

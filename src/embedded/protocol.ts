@@ -55,6 +55,8 @@ export interface Turn {
   answers: Answer[];
   changes: AppendedChanges[];
   board: BoardAction[];
+  /** Why nothing of it was kept. */
+  refused?: string;
 }
 
 /** Of the turns since the last report. */

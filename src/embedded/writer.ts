@@ -109,6 +109,7 @@ class Writer {
     const answers: Answer[] = [];
     let more = false;
     let unknown: OutcomeUnknown | undefined;
+    let refused: string | undefined;
     try {
       more = await this.transact(requests, answers);
     } catch (error) {
@@ -116,11 +117,12 @@ class Writer {
       if (error instanceof OutcomeUnknown) unknown = error;
       const known = error instanceof OutcomeUnknown || error instanceof Refused;
       const refusal = known ? error : new NotAccepted(messageOf(error));
-      say('warn', `nothing of the last ${requests.length} requests was kept: ${messageOf(error)}`);
+      refused = messageOf(error);
+      say('warn', `nothing of the last ${requests.length} requests was kept: ${refused}`);
       answers.length = 0;
       for (const { id } of requests) answers.push({ id, error: toPlain(refusal) });
     }
-    post(this.takeTurn(answers));
+    post({ ...this.takeTurn(answers), ...(refused === undefined ? {} : { refused }) });
     if (unknown) return end(unknown);
     this.turning = false;
     if (more || this.inbox.length > 0) this.schedule();
