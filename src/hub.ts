@@ -20,6 +20,8 @@ interface Watcher extends Watching {
   task: Task;
   status: Status | undefined;
   ahead: number | undefined;
+  /** When it was told last, ms. */
+  toldAt: number;
   reading: boolean;
   /** Something may have changed since the reading under way was asked for. */
   again: boolean;
@@ -92,6 +94,7 @@ export class Hub {
       task,
       status: undefined,
       ahead: undefined,
+      toldAt: Number.NEGATIVE_INFINITY,
       reading: false,
       again: false,
       gone: false,
@@ -186,6 +189,7 @@ export class Hub {
   }
 
   private progress(watcher: Watcher): void {
+    watcher.toldAt = this.host.elapsed();
     watcher.tell(watcher.status as Status, watcher.status?.state === 'accepted' ? watcher.ahead : undefined);
   }
 
@@ -194,7 +198,7 @@ export class Hub {
     const progressMs = Math.max(progressMsMin, (this.watching / progressPerSecondMax) * 1000);
     if (now - this.toldProgressAt >= progressMs) {
       this.toldProgressAt = now;
-      for (const line of this.lines.values()) this.tellProgress(line);
+      for (const line of this.lines.values()) this.tellProgress(line, now);
     }
     if (now - this.frontierReadAt < frontierMs) return;
     this.frontierReadAt = now;
@@ -213,16 +217,20 @@ export class Hub {
     }
   }
 
-  private tellProgress(line: Line): void {
+  private tellProgress(line: Line, now: number): void {
     for (const watcher of line.undecided) {
       const ahead = aheadOf(watcher.task.offset, line.decidedNext);
       if (watcher.status?.state !== 'accepted' || ahead === undefined) continue;
       if (watcher.ahead !== undefined && ahead >= watcher.ahead) continue;
+      // One who came between two ticks hears of it at the next but one; ticks are a little early at times.
+      if (now - watcher.toldAt < progressMsMin - tickEarlyMsMax) continue;
       watcher.ahead = ahead;
       this.progress(watcher);
     }
   }
 }
+
+const tickEarlyMsMax = 50;
 
 const ranks = { accepted: 0, reserved: 1, set_aside: 2, done: 3 } as const;
 const rank = (status: Status | undefined): number => (status ? ranks[status.state] : -1);

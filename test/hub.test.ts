@@ -281,6 +281,20 @@ suite('the place in the line', () => {
       ['accepted', 100],
     ]);
   });
+  test('is told at most twice a second to who came between two ticks, too', async () => {
+    watch('first', 500);
+    await tick(progressMsMin - 50);
+    const mia = watch('mia', 1_000);
+    await settle();
+    on.hint({ decidedNext: 300 });
+    await tick(50);
+    assert.deepEqual(mia.told, [['accepted', 1_000]]);
+    await tick();
+    assert.deepEqual(mia.told, [
+      ['accepted', 1_000],
+      ['accepted', 700],
+    ]);
+  });
   test('is absent while it is not known', async () => {
     on.state.ledgerAway = true;
     const mia = watch('mia', 7);

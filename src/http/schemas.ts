@@ -88,7 +88,7 @@ export const StatsSchema = Type.Object({
   couponId: Type.String(),
   issued: count('Coupons won.'),
   refused: Type.Object({
-    duplicated: count('By those who held it.'),
+    duplicated: count('By those who held it; tries again with the key that won among them.'),
     closed: count('Too late.'),
     not_open: count('Too early.'),
     sold_out: count('None was left.'),
