@@ -114,6 +114,20 @@ describe('presses', () => {
     assert.equal(await requests(), nextBefore + 1, "leo's alone");
   });
 
+  test('nor behind one of node:http, in the same piece', async () => {
+    const large = press('may', 'content-length: 5000\r\n') + 'x'.repeat(5_000);
+    const firsts = [
+      'POST /coupons/welcome/issue HTTP/1.1\r\n\r\n',
+      'GET /healthz HTTP/1.1\r\nhost: x\r\nexpect: more\r\n\r\n',
+      large,
+    ];
+    const nextBefore = await requests();
+    for (const [i, first] of firsts.entries())
+      assert.equal(statuses(await raw(app.port, first + press(`kai${i}`))).length, 1);
+    await inTurn([press('ned')]);
+    assert.equal(await requests(), nextBefore + 1, "ned's alone");
+  });
+
   test('a smuggled request is none: whoever says two lengths is refused by node:http', async () => {
     const lengths = 'content-length: 0\r\ncontent-length: 0\r\n';
     for (const more of [lengths, 'transfer-encoding: chunked\r\ncontent-length: 0\r\n']) {

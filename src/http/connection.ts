@@ -33,6 +33,12 @@ export class Faults extends BlockList {
   }
 }
 
+const ending = new WeakSet<Socket>();
+
+/** An answer is on its way after which the connection ends. */
+export const willEnd = (socket: Socket): void => void ending.add(socket);
+export const isEnding = (socket: Socket): boolean => ending.has(socket);
+
 type Refuse = (res: ServerResponse, fault: Problem) => void;
 
 /** `refuse` answers and ends the connection. */

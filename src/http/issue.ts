@@ -13,6 +13,7 @@ import type { Log, Metrics } from '../metrics.ts';
 import { keyHash, type Sealer, type Task } from '../task.ts';
 import { type Asked, addressOf, askedOf, headFault } from './asked.ts';
 import type { Auth } from './auth.ts';
+import { willEnd } from './connection.ts';
 import { drainBytesMax } from './limits.ts';
 import { PressConnection } from './presses.ts';
 import {
@@ -282,6 +283,7 @@ const isBodySmall = ({ contentLength, chunked }: Asked): boolean =>
 /** Answers, then reads on for a while, so that the answer is not lost to a reset; then the connection ends. */
 function refuseUnread(res: ServerResponse, { status, headers, body }: Reply): void {
   const { req } = res;
+  willEnd(req.socket);
   let left = drainBytesMax;
   res.writeHead(status, [...headers, 'connection', 'close']);
   res.write(body);

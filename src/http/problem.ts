@@ -73,6 +73,8 @@ export interface Reply {
   body: string | Buffer;
   /** For the count of refusals. */
   code?: Code;
+  /** The connection ends after it. */
+  ends?: true;
 }
 
 export const statusOf = ({ code, more }: Problem): number => (more?.reason === 'not_open' ? 403 : table[code][0]);

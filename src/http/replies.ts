@@ -5,6 +5,7 @@
 import type { ServerResponse } from 'node:http';
 import { messageOf } from '../errors.ts';
 import type { Log } from '../metrics.ts';
+import { willEnd } from './connection.ts';
 import { PressConnection } from './presses.ts';
 import type { Reply } from './problem.ts';
 
@@ -33,6 +34,7 @@ export class Replies {
   }
 
   send(asker: Asker, reply: Reply): void {
+    if (reply.ends && !(asker instanceof PressConnection)) willEnd(asker.req.socket);
     this.askers.push(asker);
     this.replies.push(reply);
     this.schedule();

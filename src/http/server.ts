@@ -19,7 +19,7 @@ import type { Sealer } from '../task.ts';
 import { createAccess } from './access.ts';
 import { adminRoutes, lagRoute } from './admin.ts';
 import { type AuthSettings, createAuth } from './auth.ts';
-import { Faults, guardConnections, Pipelines, refuseUnreadable, tooManyPipelined } from './connection.ts';
+import { Faults, guardConnections, isEnding, Pipelines, refuseUnreadable, tooManyPipelined } from './connection.ts';
 import { createCors } from './cors.ts';
 import { couponRoutes } from './coupons.ts';
 import { healthRoutes } from './health.ts';
@@ -242,6 +242,8 @@ function createFront(tools: HttpTools, bounds: Bounds) {
     listener:
       (handler: Handler): Handler =>
       (req, res) => {
+        // Behind an answer that ends the connection nothing is carried out: nobody would hear of it.
+        if (isEnding(req.socket)) return;
         if (isStopping) return replies.send(res, stopping);
         if (req.headers.host === undefined && req.httpVersionMinor === 1) return replies.send(res, nameless);
         // Without a socket: another answer is under way on it.
@@ -271,8 +273,10 @@ function createFront(tools: HttpTools, bounds: Bounds) {
 }
 
 /** The connection ends after it. */
-const closing = (fault: Problem, headers: readonly string[]): Reply =>
-  replyOf({ ...fault, headers: ['connection', 'close', ...headers] });
+const closing = (fault: Problem, headers: readonly string[]): Reply => ({
+  ...replyOf({ ...fault, headers: ['connection', 'close', ...headers] }),
+  ends: true,
+});
 
 /** The one path segment between both, if the path is that. A query is ignored. */
 function between(url: string, head: string, tail: string): string | undefined {
