@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
+import { freePort } from '../scripts/services/port.ts';
 import { createClient } from '../src/client/index.ts';
 import { logNames, requestLog } from '../src/entry.ts';
 import { Refused } from '../src/errors.ts';
@@ -143,6 +144,23 @@ describe('start, cluster', { skip: noCluster, timeout: 90_000 }, () => {
       const task = await ended(b, accepted.body.taskId);
       assert.deepEqual([task.outcome, 'slot' in task && task.slot], ['issued', 1]);
       for (const child of both) assert.deepEqual(await child.stop(), { code: 0, signal: null });
+    } finally {
+      await ground.close();
+    }
+  });
+
+  test('npm run cluster goes on when one of its instances is killed, and ends when all have', async () => {
+    const ground = await clusterGround();
+    try {
+      const [one, two] = [await freePort(), await freePort()];
+      const cluster = spawnDibs(['scripts/cluster.ts', '--ports', `${one},${two}`], ground.environment);
+      children.push(cluster);
+      const killed = await until(() => Number(/kill -9 (\d+)/.exec(cluster.out)?.[1]), 60_000);
+      process.kill(killed, 'SIGKILL');
+      await until(() => cluster.out.includes(`the instance at http://127.0.0.1:${two} has ended (SIGKILL)\n`));
+      assert.equal((await call(`http://127.0.0.1:${one}`, 'GET /readyz')).status, 200);
+      assert.deepEqual(await cluster.stop(), { code: 0, signal: null });
+      assert.ok(!cluster.out.includes(`${one} has ended`), 'what was asked to stop is no news');
     } finally {
       await ground.close();
     }
