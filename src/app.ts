@@ -3,7 +3,7 @@
  * picked, so the embedded profile loads no driver. All profiles run the same core.
  */
 import { hash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Config, Profile } from './config.ts';
 import { requestLog } from './entry.ts';
@@ -11,7 +11,7 @@ import { Refused } from './errors.ts';
 import { createHost, type Host } from './host.ts';
 import { Hub } from './hub.ts';
 import { FrontDoor } from './issue.ts';
-import { drainMsMax, embeddedAnswersPerTurnMax, secretLengthMin } from './limits.ts';
+import { drainMsMax, embeddedAnswersPerTurnMax } from './limits.ts';
 import { withoutLostWinners } from './lost-slots.ts';
 import type { Log, Metrics } from './metrics.ts';
 import { Operator } from './operator.ts';
@@ -93,7 +93,7 @@ export async function start(config: Config, options: Options = {}): Promise<App>
       say('error', `ALARM: ${why}`);
     },
   };
-  const secret = config.secret ?? keptSecret(config.data);
+  const secret = config.secret ?? (await secretBeside(config, host));
   const ground = await grounds[config.profile](around, options);
   /** What was started, to be stopped in reverse. */
   const stops: (() => Promise<void>)[] = [ground.stop];
@@ -178,9 +178,10 @@ async function drained(door: FrontDoor, host: Host): Promise<void> {
 }
 
 async function groundEmbedded({ config, host, metrics, say, lost }: Surroundings): Promise<Ground> {
+  const { makeFolder } = await import('./embedded/folder.ts');
   makeFolder(config.data);
   const { startEmbedded } = await import('./embedded/front.ts');
-  const where = `${config.host}:${config.port}`;
+  const where = whereOf(config);
   const embedded = await startEmbedded({ path: join(config.data, databaseName), where, host, metrics, say, lost });
   return { ...embedded, stages: [], answersPerTurnMax: embeddedAnswersPerTurnMax };
 }
@@ -332,36 +333,12 @@ export async function openForReading(config: Config): Promise<Reading> {
 
 const databaseName = 'dibs.db';
 
-/** The embedded profile's own secret: made once, beside the data. */
-function keptSecret(data: string): string {
-  const path = join(data, 'secret');
-  makeFolder(data);
-  try {
-    const secret = readFileSync(path, 'utf8').trim();
-    if (secret.length >= secretLengthMin) return secret;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') {
-      throw new Refused(`${path} cannot be read: let this user read it, or set DIBS_SECRET`);
-    }
-    if (existsSync(join(data, databaseName))) {
-      throw new Refused(
-        `${path} is gone, and ${databaseName} was made with it: bring it back, or set DIBS_SECRET to what it was`,
-      );
-    }
-    const secret = Buffer.from(crypto.getRandomValues(new Uint8Array(32))).toString('base64url');
-    writeFileSync(path, `${secret}\n`, { mode: 0o600, flag: 'wx', flush: true });
-    return secret;
-  }
-  throw new Refused(`${path} is cut short: bring it back, or set DIBS_SECRET to what it was`);
-}
+const whereOf = ({ host, port }: Config): string => `${host}:${port}`;
 
-function makeFolder(path: string): void {
-  try {
-    mkdirSync(path, { recursive: true });
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code;
-    throw new Refused(`--data ${path} (DIBS_DATA) cannot be made (${code}): give a folder that this user may write`);
-  }
+/** The embedded profile's own: the other profiles are refused without one. */
+async function secretBeside(config: Config, host: Host): Promise<string> {
+  const { keptSecret } = await import('./embedded/folder.ts');
+  return keptSecret(join(config.data, databaseName), whereOf(config), host.now());
 }
 
 function notListening(error: unknown, { host, port }: Config): unknown {

@@ -34,8 +34,9 @@ export function messageOf(error: unknown): string {
     return [error.message, ...error.errors.map(messageOf)].filter(Boolean).join(': ');
   }
   if (error instanceof Error) {
-    const cause = error.cause instanceof Error ? `: ${error.cause.message}` : '';
-    return `${error.message || error.name}${cause}`;
+    const cause = error.cause instanceof Error ? error.cause.message : '';
+    const message = error.message || error.name;
+    return message.includes(cause) ? message : `${message}: ${cause}`;
   }
   return String(error);
 }

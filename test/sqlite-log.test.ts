@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -258,6 +258,16 @@ function openDatabaseOf(path: string): Database {
   openDatabase(path).close();
   return openDatabase(path, { readOnly: true });
 }
+
+test('a file that cannot be written is refused with its path and the remedy', () => {
+  const path = newPath();
+  writeFileSync(path, '');
+  const sentence = /\.db[^ ]*: cannot be written: let this user write it and its directory, or give another path$/;
+  assert.throws(() => openDatabase(`file:${path}?mode=ro`), { name: 'Refused', message: sentence });
+  if (process.getuid?.() === 0) return;
+  chmodSync(path, 0o444);
+  assert.throws(() => openDatabase(path), { name: 'Refused', message: sentence });
+});
 
 test('files that are not ours, are newer, or are not there are refused in a sentence', () => {
   const missing = join(folder, 'nowhere', 'x.db');

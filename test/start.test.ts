@@ -1,12 +1,13 @@
 /** Starting: what is made, what is refused with one sentence, and what is there again afterwards. */
 import assert from 'node:assert/strict';
-import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { freePort } from '../scripts/services/port.ts';
 import { createClient } from '../src/client/index.ts';
 import { logNames, requestLog } from '../src/entry.ts';
 import { Refused } from '../src/errors.ts';
+import { secretLengthMin } from '../src/limits.ts';
 import { assertProblem, call } from './support/calls.ts';
 import { type Child, spawnDibs } from './support/child.ts';
 import { clusterGround, embeddedGround, type Flags, noCluster } from './support/profiles.ts';
@@ -14,6 +15,8 @@ import { ended } from './support/road.ts';
 import { until } from './support/until.ts';
 
 const main = 'src/cli/main.ts';
+const noFull = !existsSync('/dev/full') && 'there is no /dev/full here';
+const noProc = !existsSync('/proc/self') && 'there is no /proc here';
 const children: Child[] = [];
 after(() => Promise.all(children.map(child => child.stop())));
 
@@ -104,6 +107,39 @@ describe('start, embedded', { timeout: 60_000 }, () => {
     await assert.rejects(start(), refusal(/secret is cut short: bring it back, or set DIBS_SECRET/));
     writeFileSync(path, secret);
     await (await start()).stop();
+  });
+
+  test('a secret that was cut short before there was a file is made anew, by one of two that start at once', async () => {
+    const { environment, folder } = fresh({ secret: '' });
+    writeFileSync(join(folder, 'secret'), 'half');
+    const both = [spawn(['serve'], environment), spawn(['serve'], environment)];
+    const won = await Promise.any(both.map(async child => ({ child, url: await child.url() })));
+    const [lost] = both.filter(child => child !== won.child);
+    assert.equal((await (lost as Child).ended).code, 2);
+    const secret = readFileSync(join(folder, 'secret'), 'utf8');
+    assert.ok(secret.trim().length >= secretLengthMin);
+    await won.child.stop();
+    const again = spawn(['serve'], environment);
+    assert.equal((await call(await again.url(), 'GET /readyz')).status, 200);
+    assert.equal(readFileSync(join(folder, 'secret'), 'utf8'), secret);
+  });
+
+  test('a full disk leaves no half of a secret behind', { skip: noFull }, async () => {
+    const { folder, start } = fresh({ secret: '' });
+    const written = join(folder, 'secret.new');
+    symlinkSync('/dev/full', written);
+    await assert.rejects(start(), refusal(/secret cannot be written \(ENOSPC\): make room, or give a --data/));
+    assert.ok(!existsSync(join(folder, 'secret')));
+    rmSync(written);
+    await (await start()).stop();
+  });
+
+  test('a folder that cannot be made or written is refused in one sentence', { skip: noProc }, async () => {
+    for (const data of ['/proc/x', '/proc/x/y', '/proc']) {
+      const child = spawn(['serve', '--data', data], { DIBS_PORT: '0' });
+      assert.equal((await child.ended).code, 2, data);
+      assert.match(child.err, /^dibs: [^\n]*\/proc[^\n]* (cannot be made|cannot be opened)[^\n]*: give [^\n]*\n$/);
+    }
   });
 
   test('a file that is not ours, or a folder that cannot be one, is refused in one sentence', async () => {

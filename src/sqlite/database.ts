@@ -5,6 +5,7 @@
  * database file (or its -wal, -shm, .lock) through `fs` in the process that serves it. Use `backup()` to copy it.
  */
 import { randomUUID } from 'node:crypto';
+import { accessSync, constants } from 'node:fs';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { Alarm, messageOf, OutcomeUnknown, Refused, Unavailable } from '../errors.ts';
 import { addPartition, applicationId, migrations } from './schema.ts';
@@ -175,6 +176,7 @@ export function openDatabase(
 ): Database {
   let db: DatabaseSync | undefined;
   try {
+    if (!readOnly) checkWritable(path);
     db = new DatabaseSync(path, { readOnly, timeout: 0, enableForeignKeyConstraints: true });
     if (readOnly) {
       db.exec(`PRAGMA cache_size = -${readerCacheKiB}`);
@@ -188,13 +190,8 @@ export function openDatabase(
     return new Database(db, path, readOnly);
   } catch (error) {
     db?.close();
-    if (primaryCode(error) === code.cannotOpen) {
-      throw new Refused(
-        `${path}: cannot be opened: give the path of a file in a directory that exists and that this user may write`,
-      );
-    }
     if (primaryCode(error) === code.notADatabase) throw new Refused(notOurs(path));
-    throw databaseError(error);
+    throw openingError(path, error);
   }
 }
 
@@ -255,6 +252,7 @@ export const prepareAll = <N extends string>(db: DatabaseSync, sql: Record<N, st
 /** SQLite's primary result codes that we tell apart. */
 export const code = {
   busy: 5,
+  readOnly: 8,
   ioError: 10,
   corrupt: 11,
   full: 13,
@@ -274,6 +272,36 @@ export function primaryCode(error: unknown): number | undefined {
 export function isRefusal(error: unknown): boolean {
   const primary = primaryCode(error);
   return primary === code.constraint || primary === code.mismatch || primary === code.tooBig;
+}
+
+const notWritable = (path: string): Refused =>
+  new Refused(`${path}: cannot be written: let this user write it and its directory, or give another path`);
+
+/** SQLite itself may take a file that only its WAL can be written for, and never get the WAL back into it. */
+function checkWritable(path: string): void {
+  try {
+    accessSync(path, constants.W_OK);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw notWritable(path);
+  }
+}
+
+/** What an error of SQLite means while a file is opened: what an operator has to mend is refused. */
+export function openingError(path: string, error: unknown): unknown {
+  switch (primaryCode(error)) {
+    case code.cannotOpen:
+      return new Refused(
+        `${path}: cannot be opened: give the path of a file in a directory that exists and that this user may write`,
+      );
+    case code.readOnly:
+      return notWritable(path);
+    case code.full:
+      return new Refused(`${path}: cannot be written, the disk is full: make room, or give another path`);
+    case code.ioError:
+      return new Unavailable(`${path}: ${messageOf(error)}: see that the disk has room and is well`, { cause: error });
+    default:
+      return databaseError(error);
+  }
 }
 
 /** What an error of SQLite means to the core. Errors that are not SQLite's pass unchanged. */

@@ -7,7 +7,7 @@ import { randomUUID } from 'node:crypto';
 import { DatabaseSync } from 'node:sqlite';
 import type { Millis } from '../coupon.ts';
 import { Refused } from '../errors.ts';
-import { code, databaseError, primaryCode } from './database.ts';
+import { code, openingError, primaryCode } from './database.ts';
 
 export interface Owner {
   pid: number;
@@ -30,27 +30,19 @@ const tryMs = 2;
 export function acquireLock(path: string, where: string, since: Millis): Lock {
   const owner: Owner = { pid: process.pid, where, since };
   const token = randomUUID();
-  const db = openLock(`${path}.lock`);
+  const lockPath = `${path}.lock`;
+  let db: DatabaseSync | undefined;
   try {
+    const opened = new DatabaseSync(lockPath, { timeout: 0 });
+    db = opened;
     for (let tries = 1; tries <= triesMax; tries++) {
-      if (holdFor(db, owner, token)) return { owner, close: () => db.isOpen && db.close() };
+      if (holdFor(opened, owner, token)) return { owner, close: () => opened.isOpen && opened.close() };
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, tryMs);
     }
-    throw new Refused(inUse(path, db, token));
+    throw new Refused(inUse(path, opened, token));
   } catch (error) {
-    db.close();
-    throw databaseError(error);
-  }
-}
-
-function openLock(lockPath: string): DatabaseSync {
-  try {
-    return new DatabaseSync(lockPath, { timeout: 0 });
-  } catch (error) {
-    if (primaryCode(error) !== code.cannotOpen) throw databaseError(error);
-    throw new Refused(
-      `${lockPath}: cannot be made: give a path in a directory that exists and that this user may write`,
-    );
+    db?.close();
+    throw openingError(lockPath, error);
   }
 }
 
