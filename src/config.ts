@@ -30,6 +30,8 @@ export interface Config {
   /** Undefined: made once and kept with the data (embedded only). */
   secret: string | undefined;
   auth: Auth;
+  /** Auth none is meant on an address that others can reach. */
+  insecure: boolean;
   kafkaBrokers: string[];
   redisUrl: string;
   databaseUrl: string;
@@ -136,6 +138,7 @@ export function loadConfig({ flags = {}, env = {} }: { flags?: Text; env?: Text 
     data: text('data'),
     secret,
     auth: authOf(text, profile),
+    insecure: oneOf('insecure', text('insecure'), ['true', 'false']) === 'true',
     kafkaBrokers: brokersOf(text('kafkaBrokers')),
     redisUrl: urlOf('redisUrl', text('redisUrl'), ['redis:', 'rediss:']),
     databaseUrl: urlOf('databaseUrl', text('databaseUrl'), ['postgres:', 'postgresql:']),
@@ -158,8 +161,7 @@ export function loadConfig({ flags = {}, env = {} }: { flags?: Text; env?: Text 
       `is more than --replication ${config.replication}: no append would be taken`,
     );
   }
-  const insecure = oneOf('insecure', text('insecure'), ['true', 'false']) === 'true';
-  if (config.auth.kind === 'none' && config.roles.includes('api') && !isLoopback(host) && !insecure) {
+  if (config.auth.kind === 'none' && config.roles.includes('api') && !isLoopback(host) && !config.insecure) {
     throw refused(
       'host',
       host,
@@ -177,13 +179,24 @@ export function describeConfig({
   flags?: Text;
   env?: Text;
 }): { flag: string; value: string; from: 'flag' | 'environment' | 'default' }[] {
-  loadConfig({ flags, env });
-  return Object.entries(settings).map(([name, s]: [string, Setting]) => {
-    const [flag, variable] = [flags[name], env[s.env]];
-    const from = flag !== undefined ? 'flag' : variable !== undefined ? 'environment' : 'default';
-    return { flag: s.flag, value: hide(flag ?? variable ?? s.default, s.secret), from };
+  const { auth, ...rest } = loadConfig({ flags, env });
+  const {
+    secret: jwtSecret,
+    jwksUrl,
+    issuer: jwtIssuer,
+    audience: jwtAudience,
+  } = auth.kind === 'jwt' ? auth : noTokens;
+  const inForce: Record<SettingName, unknown> = {
+    ...{ ...rest, auth: auth.kind },
+    ...{ jwtSecret, jwksUrl, jwtIssuer, jwtAudience },
+  };
+  return Object.entries(settings).map(([name, { flag, env: variable, secret }]: [string, Setting]) => {
+    const from = flags[name] !== undefined ? 'flag' : env[variable] !== undefined ? 'environment' : 'default';
+    return { flag, value: hide(String(inForce[name as SettingName] ?? ''), secret), from };
   });
 }
+
+const noTokens = { secret: undefined, jwksUrl: undefined, issuer: undefined, audience: undefined };
 
 const hidden = '********';
 
@@ -243,7 +256,7 @@ function partitionsOf(value: string | undefined, profile: Profile): number {
       'cannot be chosen in the scheduler profile, which has one queue: leave it out',
     );
   }
-  return wholeNumber('partitions', value ?? (profile === 'scheduler' ? '1' : settings.partitions.default), 1, 1_000);
+  return wholeNumber('partitions', value ?? (profile === 'cluster' ? settings.partitions.default : '1'), 1, 1_000);
 }
 
 function tickOf(

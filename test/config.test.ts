@@ -126,6 +126,20 @@ describe('describeConfig', () => {
     assert.ok(!JSON.stringify(described).includes(cluster.secret));
   });
 
+  test('says what each profile makes of what was not given', () => {
+    const { auth: _, ...tokens } = { ...cluster, jwtSecret: longSecret };
+    const of = (flags: Record<string, string>) => {
+      const shown = Object.fromEntries(describeConfig({ flags }).map(({ flag, value }) => [flag, value]));
+      return [shown.auth, shown.partitions, shown['jwt-secret'], shown.roles, shown.insecure];
+    };
+    const roles = 'api,reserve,persist,stats';
+    assert.deepEqual(of({}), ['none', '1', '', roles, 'false']);
+    assert.deepEqual(of({ ...tokens, profile: 'cluster' }), ['jwt', '4', '********', roles, 'false']);
+    assert.deepEqual(of({ ...tokens, profile: 'scheduler' }), ['jwt', '1', '********', roles, 'false']);
+    const worker = { ...tokens, auth: 'none', insecure: 'true', roles: 'persist' };
+    assert.deepEqual(of(worker), ['none', '4', '', 'persist', 'true'], 'no token is asked for');
+  });
+
   test('every setting has a flag and a variable of the same name', () => {
     for (const { env, flag } of Object.values(settings)) {
       assert.equal(env, `DIBS_${flag.toUpperCase().replaceAll('-', '_')}`);
