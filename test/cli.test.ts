@@ -231,7 +231,7 @@ describe('rush', { timeout: 120_000 }, () => {
     );
     assert.equal(report.acceptedMs?.count, 300);
     assert.equal(report.pushedMs?.count, 300);
-    assert.ok(report.checks.every(c => c.ok) && report.checks.length === 6);
+    assert.ok(report.checks.every(c => c.ok) && report.checks.length === 7);
     const users = new Set(fake.seen.filter(s => s.path.endsWith('/issue')).map(s => s.headers['x-user-id']));
     assert.equal(users.size, 300);
   });
@@ -283,6 +283,22 @@ describe('rush', { timeout: 120_000 }, () => {
     const { code, report } = await rush();
     assert.deepEqual(report.refusedAtDoor, { TOO_MANY_REQUESTS: 150 });
     assert.deepEqual([code, report.accepted, report.issued], [0, 150, 3]);
+  });
+
+  test('ends with 1 when nobody could press', async () => {
+    for (const [status, code] of [
+      [401, 'UNAUTHENTICATED'],
+      [403, 'FORBIDDEN'],
+      [400, 'MALFORMED_REQUEST'],
+      [404, undefined],
+    ] as const) {
+      fake.intercept = ({ path }, response) =>
+        path.endsWith('/issue') && (code === undefined ? json(response, status, {}) : problem(response, status, code));
+      const ended = await rush();
+      const failed = ended.report.checks.filter(c => !c.ok);
+      assert.deepEqual([ended.code, failed.map(c => c.name)], [1, ['everybody could press']], code);
+      assert.match(failed[0]?.detail ?? '', new RegExp(`^300 ${code ?? 'HTTP_404'}(: --jwt-secret signs|$)`));
+    }
   });
 
   test('stopped by Ctrl-C prints what there was and ends with 130', async () => {

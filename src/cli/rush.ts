@@ -149,6 +149,7 @@ async function check(
       ok: tally.unanswered === 0 && !tally.partial,
       detail: tally.unanswered === 0 && !tally.partial ? '' : unansweredText(tally, options.users),
     },
+    pressedCheck(tally),
   ];
   try {
     const client = connect(options);
@@ -167,6 +168,19 @@ function unansweredText(tally: Tally, users: number): string {
   const silent = `${number(tally.unanswered)} without an answer`;
   const unpressed = tally.partial ? `, ${number(users - tally.pressed)} did not get to press` : '';
   return `${silent}${unpressed}: ${[...new Set(tally.unansweredWhy)].join('; ')}`;
+}
+
+/** Of who cannot press, whatever the coupon has, a crowd says nothing about it. */
+const neverIn = /^(UNAUTHENTICATED|FORBIDDEN|MALFORMED_REQUEST|HTTP_\d+)$/;
+
+function pressedCheck({ refused }: Tally): Check {
+  const codes = Object.keys(refused).filter(code => neverIn.test(code));
+  const remedy = codes.includes('UNAUTHENTICATED') ? ': --jwt-secret signs a token for each user' : '';
+  return {
+    name: 'everybody could press',
+    ok: codes.length === 0,
+    detail: codes.map(code => `${number(refused[code] ?? 0)} ${code}`).join(', ') + remedy,
+  };
 }
 
 /** What must hold between the coupon before, the coupon after, and what the crowd was told. */
