@@ -15,21 +15,31 @@ const coupon = { couponId: 'c', name: 'C', stock: 3, remaining: 3, state: 'open'
 const accepted = { links: { task: '/tasks/t', events: '/tasks/t/events' } };
 
 function elementOf() {
-  const element = {
-    ...{ textContent: '', value: '', className: '', disabled: false, style: {}, click: () => {} },
+  const attributes: Record<string, string> = {};
+  const events: Record<string, () => void> = {};
+  return {
+    ...{ textContent: '', value: '', className: '', style: {}, attributes, events },
     append() {},
-    setAttribute() {},
+    setAttribute(name: string, value: string) {
+      attributes[name] = value;
+    },
     addEventListener(event: string, act: () => void) {
-      if (event === 'click') element.click = act;
+      events[event] = act;
+    },
+    click: () => events.click?.(),
+    get off() {
+      return attributes['aria-disabled'] === 'true';
     },
   };
-  return element;
 }
 
 type Element = ReturnType<typeof elementOf>;
 
+/** What a browser keeps from visit to visit; null: it keeps nothing. */
+type Storage = Map<string, string> | null;
+
 /** The page of a server with one coupon, which takes every press and refuses every stream. */
-async function open(answers: Answers) {
+async function open(answers: Answers, storage: Storage = new Map([['dibs.user', 'ann']])) {
   const all: Answers = {
     '/coupons': { status: 200, body: { items: [coupon] } },
     '/coupons/c/issue': { status: 202, body: accepted },
@@ -42,11 +52,19 @@ async function open(answers: Answers) {
     return one;
   };
   const user = element();
+  let refresh = () => {};
   runInNewContext(script, {
     crypto,
     document: { createElement: element, getElementById: (id: string) => (id === 'user' ? user : element()) },
-    localStorage: { getItem: () => 'ann' },
-    setInterval() {},
+    ...(storage && {
+      localStorage: {
+        getItem: (name: string) => storage.get(name) ?? null,
+        setItem: (name: string, value: string) => storage.set(name, value),
+      },
+    }),
+    setInterval(act: () => void) {
+      refresh = act;
+    },
     setTimeout: (act: () => void, _ms: number, ...given: []) => setTimeout(act, 1, ...given).unref(),
     EventSource: class {
       static readonly CLOSED = 2;
@@ -62,13 +80,20 @@ async function open(answers: Answers) {
     },
   });
   const named = (test: (one: Element) => boolean) => made.find(test) as Element;
-  await holds(() => assert.ok(named(({ textContent }) => textContent === 'Claim')));
+  await holds(() => assert.ok(named(({ attributes }) => attributes['aria-label'] === 'Claim C')));
   return {
     asked,
     user,
+    refresh: () => refresh(),
     button: named(({ textContent }) => textContent === 'Claim'),
     said: named(({ className }) => className === 'said'),
   };
+}
+
+/** Types another name into the field. */
+function rename(user: Element, name: string): void {
+  user.value = name;
+  user.events.input?.();
 }
 
 test('a user id that no server takes is told before anything is asked', async () => {
@@ -76,7 +101,7 @@ test('a user id that no server takes is told before anything is asked', async ()
   for (const id of ['김민지', 'ann lee', '', 'a'.repeat(65)]) {
     user.value = id;
     button.click();
-    assert.deepEqual([said.textContent, button.disabled], ['A user id is 1 to 64 of A-Z a-z 0-9 . _ : @ -', false], id);
+    assert.deepEqual([said.textContent, button.off], ['A user id is 1 to 64 of A-Z a-z 0-9 . _ : @ -', false], id);
   }
   assert.deepEqual(asked, ['/coupons']);
 });
@@ -84,9 +109,9 @@ test('a user id that no server takes is told before anything is asked', async ()
 test('a request that the server does not know any more is told, and the button may be pressed again', async () => {
   const { button, said } = await open({ '/tasks/t': { status: 404, body: { code: 'UNKNOWN_TASK' } } });
   button.click();
-  assert.equal(button.disabled, true);
+  assert.equal(button.off, true);
   await holds(() => assert.match(said.textContent, /does not know this request any more/), 2_000);
-  assert.equal(button.disabled, false);
+  assert.equal(button.off, false);
 });
 
 test('a proxy that answers for the server is asked again', async () => {
@@ -96,4 +121,47 @@ test('a proxy that answers for the server is asked again', async () => {
   await holds(() => assert.ok(asked.filter(path => path === '/tasks/t').length > 1), 2_000);
   answers['/tasks/t'] = { status: 200, body: { state: 'done', outcome: 'issued', slot: 1 } };
   await holds(() => assert.equal(said.textContent, 'Yours! Number 1.'), 2_000);
+});
+
+test('a made-up name is kept, and a browser that keeps nothing shows the page all the same', async () => {
+  const storage: Storage = new Map();
+  const { user } = await open({}, storage);
+  assert.match(user.value, /^guest-/);
+  assert.equal((await open({}, storage)).user.value, user.value);
+  assert.match((await open({}, null)).user.value, /^guest-/);
+});
+
+test('a button that was pressed keeps the focus, and a second press asks nothing', async () => {
+  const { asked, button } = await open({ '/tasks/t': { status: 502 } });
+  button.click();
+  button.click();
+  assert.ok(!('disabled' in button), 'a button that is disabled loses the focus');
+  assert.equal(asked.filter(path => path === '/coupons/c/issue').length, 1);
+});
+
+test('what was said to one user is not left standing for another, or for more units', async () => {
+  const answers: Answers = { '/coupons/c/issue': { status: 200, body: { outcome: 'issued', slot: 1 } } };
+  const { button, refresh, said, user } = await open(answers);
+  const press = async (text: string) => {
+    button.click();
+    await holds(() => assert.deepEqual([said.textContent, button.off], [text, false]));
+  };
+  await press('Yours! Number 1.');
+  refresh();
+  rename(user, 'bob');
+  assert.deepEqual([said.textContent, said.className], ['', 'said']);
+  answers['/coupons/c/issue'] = { status: 409, body: { code: 'INACTIVE_COUPON', reason: 'sold_out' } };
+  await press('Sold out.');
+  answers['/coupons'] = { status: 200, body: { items: [{ ...coupon, stock: 4 }] } };
+  refresh();
+  await holds(() => assert.equal(said.textContent, ''));
+});
+
+test('an answer that comes when another name stands in the field says whose it is', async () => {
+  const answers: Answers = { '/tasks/t': { status: 502 } };
+  const { button, said, user } = await open(answers);
+  button.click();
+  rename(user, 'bob');
+  answers['/tasks/t'] = { status: 200, body: { state: 'done', outcome: 'issued', slot: 1 } };
+  await holds(() => assert.equal(said.textContent, 'ann: Yours! Number 1.'), 2_000);
 });
