@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, existsSync, openSync } from 'node:fs';
+import { closeSync, cpSync, existsSync, mkdtempSync, openSync, rmSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
 import { freePort } from '../scripts/services/port.ts';
@@ -66,6 +67,16 @@ suite('a process', { timeout: 60_000 }, () => {
     });
     closeSync(full);
     assert.deepEqual([status, stderr], [1, 'dibs: stdout cannot be written (ENOSPC): send it elsewhere\n']);
+  });
+
+  test('starts from a folder whose name means something in a URL', async t => {
+    const folder = mkdtempSync(join(tmpdir(), 'dibs #1? 100%25 '));
+    t.after(() => rmSync(folder, { recursive: true, force: true }));
+    for (const part of ['bin', 'src', 'package.json']) cpSync(join(cwd, part), join(folder, part), { recursive: true });
+    symlinkSync(join(cwd, 'node_modules'), join(folder, 'node_modules'));
+    const child = spawnDibs([join(folder, 'bin', 'dibs'), 'serve'], ground.environment);
+    t.after(() => child.stop());
+    assert.ok((await fetch(`${await child.url()}/readyz`)).ok);
   });
 
   test('on an older Node is sent no second Ctrl-C, whichever of its streams is the terminal', async t => {
