@@ -9,7 +9,7 @@
  *   --faults-per-address <n>  of the server under throughput (20; 0 shows what it is for)
  */
 import { randomInt } from 'node:crypto';
-import { optionsOf } from '../scripts/usage.ts';
+import { oneOf, optionsOf, someOf, wholeNumber } from '../scripts/usage.ts';
 import { forgeAtSealer, forgeOverHttp } from './forged.ts';
 import { fuzz, fuzzFlags, quiet, tasksOf } from './fuzz.ts';
 import { type Behaviour, behaviours } from './hostile.ts';
@@ -31,12 +31,19 @@ const { values } = optionsOf(import.meta.filename, {
 });
 
 const print = (line: string): void => console.log(line);
-const seed = values.seed === undefined ? randomInt(2 ** 31) : wholeNumber('seed', values.seed);
+const seed = values.seed === undefined ? randomInt(2 ** 31) : wholeNumber('seed', values.seed, 0);
 const profile = oneOf('profile', values.profile, targetProfiles);
+const chosen = someOf('parts', values.parts, ['fuzz', 'forged', 'throughput']);
+const chosenBehaviours = someOf('behaviours', values.behaviours, Object.keys(behaviours) as Behaviour[]);
+const number = (flag: 'requests' | 'ids' | 'http-ids' | 'rounds' | 'seconds' | 'rate') =>
+  wholeNumber(flag, values[flag]);
+const [requests, ids, httpIds] = [number('requests'), number('ids'), number('http-ids')];
+const [rounds, seconds, rate] = [number('rounds'), number('seconds'), number('rate')];
+wholeNumber('faults-per-address', values['faults-per-address'], 0);
 /** A run without a fuzz, against which its stalls are held, ms. */
 const quietMs = 10_000;
 
-const parts: Record<string, () => Promise<readonly string[]>> = {
+const parts: Record<(typeof chosen)[number], () => Promise<readonly string[]>> = {
   async fuzz() {
     await using target = await disposable(profile);
     const alone = await quiet(target, 'alone', quietMs);
@@ -45,8 +52,7 @@ const parts: Record<string, () => Promise<readonly string[]>> = {
       if (process.stderr.isTTY) process.stderr.write(`\r${line} `);
       else if (++told % 10 === 0) console.error(line);
     };
-    const count = wholeNumber('requests', values.requests);
-    const { honest, stalled, ...r } = await fuzz({ target, seed, count, name: 'fuzz', said });
+    const { honest, stalled, ...r } = await fuzz({ target, seed, count: requests, name: 'fuzz', said });
     print(`fuzz, ${profile}, seed ${seed}: ${r.shots} requests in ${r.seconds.toFixed(1)} s`);
     print(`  answers ${JSON.stringify(r.statuses)}; of 503 ${JSON.stringify(r.unavailable)}`);
     print(
@@ -58,28 +64,25 @@ const parts: Record<string, () => Promise<readonly string[]>> = {
     return r.findings;
   },
   async forged() {
-    const sealed = forgeAtSealer(seed, wholeNumber('ids', values.ids));
+    const sealed = forgeAtSealer(seed, ids);
     print(`forged at the sealer, seed ${seed}: ${sealed.tried} ids in ${sealed.seconds.toFixed(1)} s`);
     print(
       `  open took ${sealed.meanUs.toFixed(2)} us on average, ${sealed.maxUs.toFixed(0)} us at most; of a real id ${sealed.realUs.toFixed(2)} us`,
     );
     await using target = await disposable(profile);
     const real = await tasksOf(target.url);
-    const count = wholeNumber('http-ids', values['http-ids']);
-    const asked = await forgeOverHttp(target.port, real, seed, count);
+    const asked = await forgeOverHttp(target.port, real, seed, httpIds);
     print(
       `forged over HTTP, ${profile}, seed ${seed}: ${asked.asked} ids in ${asked.seconds.toFixed(1)} s, event loop late at most ${ms((await target.stalled()).maxMs)}`,
     );
     return [...sealed.findings, ...asked.findings, ...target.errors];
   },
   async throughput() {
-    const chosen = values.behaviours.split(',').map(name => oneOf('behaviours', name, Object.keys(behaviours)));
     const kept = await throughput({
       flags: { 'faults-per-address': values['faults-per-address'] },
-      ...{ profile, behaviours: chosen as Behaviour[], rate: wholeNumber('rate', values.rate), say: print },
-      ...{ rounds: wholeNumber('rounds', values.rounds), seconds: wholeNumber('seconds', values.seconds) },
+      ...{ profile, behaviours: chosenBehaviours, rate, rounds, seconds, say: print },
     });
-    print(`throughput, ${profile}, ${values.rounds} rounds of ${values.seconds} s; beside / alone:`);
+    print(`throughput, ${profile}, ${rounds} rounds of ${seconds} s; beside / alone:`);
     for (const k of kept) {
       const share = `by the wall clock ${k.byWall.toFixed(2)}, by the server's CPU ${k.byCpu.toFixed(2)}`;
       const figures = `${k.perSecond.map(n => n.toFixed(0)).join(' / ')} accepted a second, p99 ${k.p99Ms.map(ms).join(' / ')}`;
@@ -101,22 +104,10 @@ async function disposable(of: TargetProfile) {
   return Object.assign(target, { [Symbol.asyncDispose]: () => target.stop() });
 }
 
-function wholeNumber(name: string, text: string): number {
-  if (/^\d{1,12}$/.test(text)) return Number(text);
-  throw new Error(`--${name} ${text} is no whole number`);
-}
-
-function oneOf<T extends string>(name: string, text: string, of: readonly T[]): T {
-  const found = of.find(each => each === text);
-  if (found) return found;
-  throw new Error(`--${name} ${text} is not there: choose from ${of.join(', ')}`);
-}
-
 async function main(): Promise<number> {
-  const chosen = values.parts.split(',').map(name => oneOf('parts', name, Object.keys(parts)));
   let found = 0;
   for (const name of chosen) {
-    const findings = (await parts[name]?.()) ?? [];
+    const findings = await parts[name]();
     for (const finding of findings) print(`FOUND ${finding}`);
     found += findings.length;
   }

@@ -6,8 +6,8 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
 import { freePort } from '../scripts/services/port.ts';
+import { optionsOf, refuse, someOf, wholeNumber } from '../scripts/usage.ts';
 import { crowdOf, crowds, inTurn, report } from '../src/cli/compare.ts';
 import { type Crowd, crowdRun, nameOf } from '../src/cli/compare-crowd.ts';
 import { pageOf } from '../src/cli/compare-page.ts';
@@ -64,35 +64,48 @@ const usage = `Usage: node bench/compare.ts [options]
   --json            print JSON
 compare/compare.json and compare/compare.html are written each time.`;
 
-const { values } = parseArgs({
-  allowNegative: true,
-  options: {
+const { values } = optionsOf(
+  import.meta.filename,
+  {
     only: { type: 'string' },
     rounds: { type: 'string', default: '2' },
     crowd: { type: 'string', multiple: true },
     seed: { type: 'string', default: '1' },
     faults: { type: 'boolean', default: true },
     json: { type: 'boolean', default: false },
-    help: { type: 'boolean', default: false },
   },
-});
+  { usage, allowNegative: true },
+);
 
 const say = (line: string): void => console.error(line);
 const signal = new AbortController().signal;
-const seed = Number(values.seed);
+const seed = wholeNumber('seed', values.seed, 0);
+const rounds = wholeNumber('rounds', values.rounds);
+const chosen = values.crowd?.map(crowdGiven) ?? crowds;
+const targets = someOf(
+  'only',
+  values.only,
+  architectures.map(({ name }) => name),
+);
 let namespaces = 0;
 
+function crowdGiven(text: string): Crowd {
+  try {
+    return crowdOf(text);
+  } catch (error) {
+    return refuse((error as Error).message);
+  }
+}
+
 async function main(): Promise<void> {
-  if (values.help) return console.log(usage);
-  const wanted = architectures.filter(({ name }) => values.only?.split(',').includes(name) ?? true);
-  const chosen = values.crowd?.map(crowdOf) ?? crowds;
+  const wanted = architectures.filter(({ name }) => targets.includes(name));
   const cluster = await startCluster(say);
   const runs: Run[] = [];
   const yardstick = await startYardstick();
   const begun = performance.now();
   const broken: FaultRun[] = [];
   try {
-    for (let round = 0; round < Number(values.rounds); round++) {
+    for (let round = 0; round < rounds; round++) {
       for (const architecture of inTurn(wanted, round)) {
         for (const run of await measured(architecture, cluster, chosen, round, yardstick)) {
           runs.push(run);
@@ -110,7 +123,7 @@ async function main(): Promise<void> {
       );
       if (runs.length === 0 || missing.length === 0 || performance.now() - begun > againMsMax) continue;
       say(` again: ${architecture.name}, ${missing.map(nameOf).join(' and ')}`);
-      runs.push(...(await measured(architecture, cluster, missing, Number(values.rounds), yardstick)));
+      runs.push(...(await measured(architecture, cluster, missing, rounds, yardstick)));
     }
     for (const fault of values.faults ? (['server', 'redis'] as const) : []) {
       for (const architecture of wanted.filter(one => one.faults.includes(fault))) {
@@ -125,9 +138,16 @@ async function main(): Promise<void> {
     dropFolders();
   }
   const { kept, thrownAway } = steadyRuns(runs);
-  const targets = wanted.map(({ name }) => name);
   const at = new Date().toISOString();
-  const comparison: Comparison = { at, machine: machine(), seed, targets, runs: kept, thrownAway, faults: broken };
+  const comparison: Comparison = {
+    at,
+    machine: machine(),
+    seed,
+    targets: [...targets],
+    runs: kept,
+    thrownAway,
+    faults: broken,
+  };
   mkdirSync(folder, { recursive: true });
   writeFileSync(join(folder, 'compare.json'), `${JSON.stringify(comparison, null, 1)}\n`);
   writeFileSync(join(folder, 'compare.html'), pageOf(comparison));

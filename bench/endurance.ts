@@ -4,7 +4,7 @@
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { optionsOf, refuse, someOf, wholeNumber } from '../scripts/usage.ts';
 import { type Cluster, startCluster } from './cluster.ts';
 import { accepted, acceptedByCluster } from './endurance/accepted.ts';
 import { cuts } from './endurance/cuts.ts';
@@ -26,36 +26,38 @@ const usage = `Usage: node bench/endurance.ts [options]
 
 ${all.map(({ name, about }) => `  ${name.padEnd(16)} ${about}`).join('\n')}`;
 
-const { values } = parseArgs({
-  options: {
+const { values } = optionsOf(
+  import.meta.filename,
+  {
     only: { type: 'string' },
     rounds: { type: 'string', default: '5' },
     scale: { type: 'string', default: '1' },
-    help: { type: 'boolean', default: false },
   },
-});
+  { usage },
+);
+const chosen = new Set(
+  someOf(
+    'only',
+    values.only,
+    all.map(({ name }) => name),
+  ),
+);
+const rounds = wholeNumber('rounds', values.rounds);
+const scale = Number(values.scale);
+if (!/^\d+(\.\d+)?$/.test(values.scale) || scale === 0)
+  refuse(`--scale "${values.scale}" is no number above 0: write it like 0.1.`);
 
 const say = (line: string): void => console.error(line);
 
-function chosen(): readonly Endurance[] {
-  const names = values.only?.split(',') ?? all.map(({ name }) => name);
-  return names.map(name => {
-    const found = all.find(one => one.name === name);
-    if (!found) throw new Error(`--only ${name}: choose from ${all.map(one => one.name).join(', ')}.`);
-    return found;
-  });
-}
-
 async function main(): Promise<void> {
-  if (values.help) return console.log(usage);
-  const wanted = chosen();
+  const wanted = all.filter(({ name }) => chosen.has(name));
   await haveLoadTool(say);
   let cluster: Promise<Cluster> | undefined;
   const ground: Ground = {
     cluster: () => (cluster ??= startCluster(say)),
     say,
-    scale: Number(values.scale),
-    rounds: Number(values.rounds),
+    scale,
+    rounds,
   };
   const lines: Reached[] = [];
   mkdirSync(out, { recursive: true });

@@ -23,4 +23,4 @@ process.on('message', message => {
   if (message === 'hold' || message === 'go') process.send?.(message);
 });
 
-await run(process.argv.slice(2), gated);
+await run(import.meta.filename, gated);

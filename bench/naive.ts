@@ -64,4 +64,4 @@ const oneQueryEach = (ledger: StockLedger): StockLedger =>
     },
   });
 
-if (import.meta.main) await run(process.argv.slice(2), naive);
+if (import.meta.main) await run(import.meta.filename, naive);

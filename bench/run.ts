@@ -4,7 +4,7 @@
  */
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { optionsOf, someOf, wholeNumber } from '../scripts/usage.ts';
 import { allInOne } from './all-in-one.ts';
 import { arrivals } from './arrivals.ts';
 import type { Bench, Measurement } from './bench.ts';
@@ -51,8 +51,9 @@ const runMsMax = 9.5 * 60_000;
 /** Repeats at least, when only some are measured and take longer than they should. */
 const spareMsMin = 10_000;
 
-const { values } = parseArgs({
-  options: {
+const { values } = optionsOf(
+  import.meta.filename,
+  {
     only: { type: 'string' },
     rounds: { type: 'string', default: '5' },
     seconds: { type: 'string', default: '3' },
@@ -61,35 +62,19 @@ const { values } = parseArgs({
     profile: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
     paste: { type: 'boolean', default: false },
-    help: { type: 'boolean', default: false },
   },
-});
+  { usage },
+);
+const names = measurements.map(({ name }) => name);
+const chosen = someOf('only', values.only, names);
+const [seconds, rounds] = [wholeNumber('seconds', values.seconds), wholeNumber('rounds', values.rounds)];
+const triesMax = wholeNumber('tries', values.tries);
 
 const say = (line: string): void => console.error(line);
 
-function numberOf(flag: string, text: string): number {
-  const n = Number(text);
-  if (Number.isInteger(n) && n > 0) return n;
-  throw new Error(`--${flag} ${text}: give a whole number from 1.`);
-}
-
-function chosen(): readonly Measurement[] {
-  if (values.only === undefined) return measurements;
-  return values.only.split(',').map(name => {
-    const found = measurements.find(measurement => measurement.name === name);
-    if (!found)
-      throw new Error(
-        `--only ${name}: there is no such measurement: choose from ${measurements.map(m => m.name).join(', ')}.`,
-      );
-    return found;
-  });
-}
-
 async function main(): Promise<void> {
-  if (values.help) return console.log(usage);
-  const names = measurements.map(({ name }) => name);
   if (values.paste) return paste(kept(names));
-  const wanted = chosen();
+  const wanted = chosen.flatMap(name => measurements.find(measurement => measurement.name === name) ?? []);
   await haveLoadTool(say);
   const results = await measureAll(wanted);
   const lines = results.flatMap(result => result.lines);
@@ -104,17 +89,11 @@ async function main(): Promise<void> {
 async function measureAll(wanted: readonly Measurement[]): Promise<Result[]> {
   let echo: Promise<Measured> | undefined;
   let cluster: Promise<Cluster> | undefined;
-  const seconds = numberOf('seconds', values.seconds);
   const folder = (name: string) => join(out, `${name}.profile`);
   const bench: Bench = {
     seconds,
     warmSeconds: Math.min(3, seconds),
-    pace: {
-      rounds: numberOf('rounds', values.rounds),
-      triesMax: numberOf('tries', values.tries),
-      spare: { ms: 0 },
-      say,
-    },
+    pace: { rounds, triesMax, spare: { ms: 0 }, say },
     withBody: values.body,
     say,
     echo: () => (echo ??= startEcho()),

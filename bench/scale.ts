@@ -1,12 +1,14 @@
 /**
  * The answers to the brief's section 4, measured: batch inserts, persist processes, API instances, and one hot coupon
  * against a hundred. `node bench/scale.ts`; below four minutes. The table goes to the terminal, all of it to bench/out.
+ *
+ *   --rounds <n>   of each part (3)     --only <a,b>   of inserts, consumers, instances, coupons (all)
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
 import pg from 'pg';
+import { optionsOf, someOf, wholeNumber } from '../scripts/usage.ts';
 import type { CouponId, UserId } from '../src/coupon.ts';
 import { encodeRequest, requestLog } from '../src/entry.ts';
 import { createHost, randomKey } from '../src/host.ts';
@@ -43,9 +45,13 @@ interface Answer {
   note: string;
 }
 
-const { values } = parseArgs({ options: { rounds: { type: 'string', default: '3' }, only: { type: 'string' } } });
+const { values } = optionsOf(import.meta.filename, {
+  rounds: { type: 'string', default: '3' },
+  only: { type: 'string' },
+});
+const chosen = someOf('only', values.only, ['inserts', 'consumers', 'instances', 'coupons']);
 const say = (line: string): void => console.error(line);
-const pace: Pace = { rounds: Number(values.rounds), triesMax: 1, spare: { ms: 0 }, say };
+const pace: Pace = { rounds: wholeNumber('rounds', values.rounds), triesMax: 1, spare: { ms: 0 }, say };
 
 interface Rate {
   perSecond: number;
@@ -61,7 +67,7 @@ async function measure(part: string, sides: readonly Side<Rate>[]): Promise<Answ
   });
 }
 
-const parts: Record<string, (cluster: Cluster) => Promise<Answer[]>> = {
+const parts: Record<(typeof chosen)[number], (cluster: Cluster) => Promise<Answer[]>> = {
   inserts: async cluster => {
     const store = await createPostgresStore({
       url: cluster.services.databaseUrl,
@@ -260,10 +266,9 @@ async function main(): Promise<void> {
   const cluster = await startCluster(say);
   const answers: Answer[] = [];
   try {
-    for (const [name, part] of Object.entries(parts)) {
-      if (values.only !== undefined && !values.only.split(',').includes(name)) continue;
+    for (const name of chosen) {
       say(name);
-      answers.push(...(await part(cluster)));
+      answers.push(...(await parts[name](cluster)));
     }
   } finally {
     await cluster.stop();

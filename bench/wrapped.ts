@@ -1,6 +1,8 @@
 /** Programs that are `dibs serve` with something around its ports: how they read their flags and start. */
-import { type Options, start } from '../src/app.ts';
+import { optionsOf, refuse } from '../scripts/usage.ts';
+import { type App, type Options, start } from '../src/app.ts';
 import { loadConfig, settings } from '../src/config.ts';
+import { Refused } from '../src/errors.ts';
 
 /** Methods of `whole`, but for those that `own` has. */
 export const around = <T extends object>(whole: T, own: Partial<T>): T =>
@@ -12,12 +14,22 @@ export const around = <T extends object>(whole: T, own: Partial<T>): T =>
     },
   });
 
+const options = Object.fromEntries(Object.values(settings).map(({ flag }) => [flag, { type: 'string' } as const]));
+
+async function startWrapped(flags: Record<string, string>, wrap: NonNullable<Options['wrap']>): Promise<App> {
+  try {
+    return await start(loadConfig({ flags }), { wrap });
+  } catch (error) {
+    if (error instanceof Refused) refuse(error.message);
+    throw error;
+  }
+}
+
 /** Until SIGTERM. */
-export async function run(args: readonly string[], wrap: NonNullable<Options['wrap']>): Promise<void> {
-  const names = new Map(Object.entries(settings).map(([name, { flag }]) => [`--${flag}`, name]));
-  const flags: Record<string, string> = {};
-  for (let i = 0; i < args.length; i += 2) flags[names.get(args[i] as string) ?? ''] = args[i + 1] as string;
-  const app = await start(loadConfig({ flags }), { wrap });
+export async function run(file: string, wrap: NonNullable<Options['wrap']>): Promise<void> {
+  const { values } = optionsOf(file, options);
+  const flags = Object.fromEntries(Object.entries(settings).map(([name, { flag }]) => [name, values[flag] as string]));
+  const app = await startWrapped(flags, wrap);
   const stop = () => void app.stop().finally(() => process.exit());
   process.on('SIGTERM', stop).on('SIGINT', stop);
 }

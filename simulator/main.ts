@@ -11,7 +11,7 @@
  */
 
 import { isMainThread, parentPort } from 'node:worker_threads';
-import { optionsOf } from '../scripts/usage.ts';
+import { optionsOf, wholeNumber } from '../scripts/usage.ts';
 import { planOf } from './plan.ts';
 import { run } from './run.ts';
 import { explain, runSeeds, type Share, type Summary } from './seeds.ts';
@@ -30,11 +30,13 @@ async function main(): Promise<number> {
     all: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
   });
-  const [first, seeds, jobs] = values.seed
-    ? [Number(values.seed), 1, 1]
-    : [values.from, values.seeds, values.jobs].map(Number);
+  const number = (flag: 'seeds' | 'from' | 'jobs') => wholeNumber(flag, values[flag]);
+  const [first, seeds, jobs] =
+    values.seed === undefined
+      ? [number('from'), number('seeds'), number('jobs')]
+      : [wholeNumber('seed', values.seed), 1, 1];
   if (values.trace) {
-    const { trace } = await run(planOf(first as number), { keepTrace: true });
+    const { trace } = await run(planOf(first), { keepTrace: true });
     console.log(trace.join('\n'));
   }
   const startedAt = performance.now();
@@ -44,8 +46,8 @@ async function main(): Promise<number> {
     const hours = (total.lasted / 3_600_000).toFixed(1);
     return `${total.seeds} seeds in ${s.toFixed(1)} s (${(total.seeds / s).toFixed(0)} a second), ${total.steps} events, ${hours} hours of the clusters' time, hash ${hashOf(total)}`;
   };
-  const share = { from: first as number, seeds: seeds as number, all: values.all };
-  const total = await runOnThreads(share, jobs as number, new URL(import.meta.url), soFar => {
+  const share = { from: first, seeds, all: values.all };
+  const total = await runOnThreads(share, jobs, new URL(import.meta.url), soFar => {
     if (performance.now() - toldAt < tellMs) return;
     toldAt = performance.now();
     console.error(`${lineOf(soFar)}, ${soFar.failed.length} failed`);

@@ -10,7 +10,7 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { optionsOf } from '../scripts/usage.ts';
+import { optionsOf, wholeNumber } from '../scripts/usage.ts';
 import type { CheckName } from './checks/facts.ts';
 import { doorMutants } from './mutants/door.ts';
 import { foldMutants } from './mutants/fold.ts';
@@ -60,12 +60,13 @@ async function main(): Promise<number> {
     { seeds: { type: 'string', default: '15000' } },
     { allowPositionals: true },
   );
+  const seedsMax = wholeNumber('seeds', values.seeds);
   const chosen = mutants.filter(
     ({ file, name }) => positionals.length === 0 || positionals.some(word => `${file}: ${name}`.includes(word)),
   );
   const caught: Caught[] = [];
   for (const mutant of chosen) {
-    const found = await hunt(mutant, Number(values.seeds));
+    const found = await hunt(mutant, seedsMax);
     caught.push(found);
     console.log(
       `${found.check ? String(found.seeds).padStart(4) : 'none'}  ${(found.check ?? 'SURVIVED').padEnd(22)} ${mutant.file}: ${mutant.name}`,

@@ -12,7 +12,7 @@
  *                    --embedded-lanes (2) of single processes; then a table, and .torture/kills-<seed>.json
  */
 import { type Services, startServices } from '../scripts/services.ts';
-import { optionsOf } from '../scripts/usage.ts';
+import { optionsOf, someOf, wholeNumber } from '../scripts/usage.ts';
 import { Arena } from './arena.ts';
 import { campaign } from './campaign.ts';
 import { faults } from './faults.ts';
@@ -35,7 +35,16 @@ const { values } = optionsOf(import.meta.filename, {
 const print = (line: string): void => console.log(line);
 /** What single points are for: `kill` strikes all of them, chosen by the seed. */
 const usual = Object.keys(faults).filter(name => !name.includes(':'));
-const minutes = Number(values.minutes ?? 20);
+const chosen = someOf('faults', values.faults ?? usual.join(','), Object.keys(faults));
+const number = (flag: 'rounds' | 'lanes' | 'embedded-lanes' | 'minutes' | 'away-s' | 'deaths' | 'kills', absent = 0) =>
+  values[flag] === undefined ? absent : wholeNumber(flag, values[flag]);
+const kills = number('kills');
+const minutes = number('minutes', kills > 0 ? 24 * 60 : 20);
+const lanes = number('lanes', kills > 0 ? 3 : 1);
+const embeddedLanes = number('embedded-lanes');
+const roundsEach = number('rounds');
+extent.awayMs = number('away-s') * 1_000;
+extent.deaths = number('deaths', kills > 0 ? 10 : 3);
 const until = performance.now() + minutes * 60_000;
 const done = new Map<string, number>();
 let [rounds, failures, calls, entries] = [0, 0, 0, 0];
@@ -89,31 +98,16 @@ async function main(): Promise<number> {
     print(Object.keys(faults).join('\n'));
     return 0;
   }
-  extent.awayMs = Number(values['away-s']) * 1_000;
-  extent.deaths = Number(values.deaths ?? (values.kills === undefined ? 3 : 10));
-  if (values.kills !== undefined) {
-    const ended = await campaign({
-      kills: Number(values.kills),
-      lanes: Number(values.lanes ?? 3),
-      embeddedLanes: Number(values['embedded-lanes']),
-      seed: values.seed,
-      minutes: Number(values.minutes ?? 24 * 60),
-      print,
-    });
+  if (kills > 0) {
+    const ended = await campaign({ kills, lanes, embeddedLanes, seed: values.seed, minutes, print });
     return ended ? 0 : 1;
   }
-  const chosen = values.faults?.split(',') ?? usual;
-  const unknown = chosen.filter(name => !faults[name]);
-  if (unknown.length > 0) throw new Error(`no such fault: ${unknown.join(', ')}; --list shows them`);
-  const planned = chosen.flatMap(fault =>
-    Array.from({ length: Number(values.rounds) }, (_, round) => ({ fault, round })),
-  );
+  const planned = chosen.flatMap(fault => Array.from({ length: roundsEach }, (_, round) => ({ fault, round })));
   const shareable = planned.filter(({ fault }) => faults[fault]?.own.length === 0);
   const breaking = planned.filter(({ fault }) => faults[fault]?.own.length !== 0);
   if (shareable.length > 0) {
     await using services = await startServices();
-    const lanes = Array.from({ length: Number(values.lanes ?? 1) }, (_, i) => lane(shareable, services, `${i}-`));
-    await Promise.all(lanes);
+    await Promise.all(Array.from({ length: lanes }, (_, i) => lane(shareable, services, `${i}-`)));
   }
   await lane(breaking, undefined, '');
   print(`\n${rounds} rounds, ${failures} with violations; ${calls} calls, up to ${entries} entries in one log`);
