@@ -10,6 +10,8 @@ export const idempotencyKeyLengthMax = 64;
 export const couponNameLengthMax = 200;
 export const secretLengthMin = 16;
 export const stockMax = 10_000_000;
+/** A list shows the newest; older ones are asked for by their ids. */
+export const couponsListedMax = 1_000;
 export const issueBodyBytesMax = 1024;
 export const bodyBytesMax = 64 * 1024;
 /** Sealed task ids are base64url of nonce, tag and at most two ids: longer text is not one of ours. */

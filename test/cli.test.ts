@@ -94,6 +94,8 @@ describe('errors', { timeout: 120_000 }, () => {
       ['coupon', 'create', 'x'],
       ...['..', '.', 'A', 'a/b', ''].map(id => ['coupon', 'show', id]),
       ['lag', '--url', 'x'],
+      ...['', ' ', 'k'.repeat(65)].map(key => ['claim', 'c', '--user', 'ann', '--key', key]),
+      ['coupon', 'add-stock', 'c', '5', '--key', ''],
     ];
     for (const { args, code, err } of await Promise.all(
       wrong.map(async args => ({ args, ...(await dibs(...args)) })),
@@ -157,6 +159,15 @@ describe('coupon', { timeout: 120_000 }, () => {
     assert.equal((await dibs('coupon', 'close', 'autumn')).code, 0);
   });
 
+  test('list says when it shows only the newest', async () => {
+    const newest = /^the newest 1,000; an older one: `dibs coupon show ID`$/m;
+    for (let i = fake.coupons.size; i < 999; i++) fake.coupons.set(`c${i}`, { couponId: `c${i}`, stock: 1, issued: 0 });
+    assert.doesNotMatch((await dibs('coupon', 'list')).out, newest);
+    fake.coupons.set('one-more', { couponId: 'one-more', stock: 1, issued: 0 });
+    assert.match((await dibs('coupon', 'list')).out, newest);
+    assert.equal(JSON.parse((await dibs('coupon', 'list', '--json')).out).length, 1_000);
+  });
+
   test('reads times and discounts, and refuses the rest in a sentence', () => {
     assert.equal(parseTime('2026-01-01'), '2026-01-01T00:00:00.000Z');
     assert.ok(Math.abs(Date.parse(parseTime('+10m')) - Date.now() - 600_000) < 5_000);
@@ -202,6 +213,13 @@ describe('claim', { timeout: 120_000 }, () => {
     const { code, err } = await ended;
     assert.equal(code, 130);
     assert.match(err, /dibs: stopped; the request stands, ask again with --key k1\n$/);
+  });
+
+  test('waits no longer than --wait for a server that hangs', async () => {
+    fake.intercept = () => true;
+    const { code, err } = await dibs('claim', 'c', '--user', 'ann', '--wait', '1');
+    assert.deepEqual([code, fake.seen.map(({ method }) => method)], [1, ['GET']]);
+    assert.match(err, /^dibs: no answer from .* \(no answer within 1000 ms\): check --url, and the server's log\n$/);
   });
 
   test('says that the request stands only once it was accepted', async () => {
@@ -355,6 +373,8 @@ describe('the operator', { timeout: 120_000 }, () => {
     fake.admin['admin/lag'] = { stages: [{ ...stage, state: 'stopped', error: 'a hole' }] };
     const stopped = await dibs('lag');
     assert.deepEqual([stopped.code, /stopped: a hole$/m.test(stopped.out)], [1, true]);
+    fake.admin['admin/lag'] = { stages: [] };
+    assert.match((await dibs('lag')).out, /^this process has no partition: its role is api alone, or others have/);
   });
 
   test('sees dead letters without being steered by them, and redrives', async () => {
@@ -397,6 +417,15 @@ describe('the look', { timeout: 120_000 }, () => {
       '42.0 s',
       '1 min 1 s',
       '2 h 1 min',
+    ]);
+    assert.deepEqual([999.6, 59_949, 59_999, 119_600, 3_599_400, 3_599_700, 7_199_999].map(duration), [
+      '1.00 s',
+      '59.9 s',
+      '1 min 0 s',
+      '2 min 0 s',
+      '59 min 59 s',
+      '1 h 0 min',
+      '2 h 0 min',
     ]);
     const times = Array.from({ length: 100 }, (_, i) => i + 1);
     assert.deepEqual(distributionOf(times), { count: 100, p50: 50, p90: 90, p99: 99, max: 100 });

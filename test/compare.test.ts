@@ -140,6 +140,7 @@ describe('what is shown', () => {
 describe('against a server', { timeout: 110_000 }, () => {
   const ground = embeddedGround();
   let url = '';
+  const nobody = ['--target', 'a=http://127.0.0.1:1', '--target', 'b=http://127.0.0.1:1'];
   before(async () => {
     url = (await ground.start()).url;
   });
@@ -167,7 +168,7 @@ describe('against a server', { timeout: 110_000 }, () => {
     for (const { issued, told } of runs) assert.deepEqual([issued, told], [10, 40]);
     assert.match(readFileSync(file, 'utf8'), /Before and after, side by side/);
     rmSync(file);
-    const refused = spawnDibs(['src/cli/main.ts', 'compare', '--target', 'a=http://127.0.0.1:1'], {});
+    const refused = spawnDibs(['src/cli/main.ts', 'compare', ...nobody], {});
     assert.equal((await refused.ended).code, 1);
     assert.match(refused.err, /^dibs: no(thing)? answer.*http:\/\/127\.0\.0\.1:1/);
   });
@@ -178,18 +179,32 @@ describe('against a server', { timeout: 110_000 }, () => {
     return { code, out: child.out, err: child.err };
   };
 
+  test('one target alone is refused', async () => {
+    const { code, err } = await compare('--target', `a=${url}`);
+    assert.deepEqual([code, err], [2, 'dibs: one --target has nothing beside it: give two or more\n']);
+  });
+
   test('a page that cannot be written is told before the crowds come', async () => {
     const nowhere = join(ground.folder, 'no-folder', 'x.html');
-    const { code, err } = await compare('--target', 'a=http://127.0.0.1:1', '--html', nowhere);
+    const { code, err } = await compare(...nobody, '--html', nowhere);
     assert.deepEqual([code, err], [2, `dibs: ${nowhere} cannot be written (ENOENT): name another file\n`]);
   });
 
   test('a disk that is full is one sentence, after the numbers', { skip: noFull }, async () => {
     const crowd = ['--crowd', '20:5@400', '--rounds', '1'];
-    const { code, out, err } = await compare('--target', `a=${url}`, ...crowd, '--json', '--html', '/dev/full');
+    const { code, out, err } = await compare(
+      '--target',
+      `a=${url}`,
+      '--target',
+      `b=${url}`,
+      ...crowd,
+      '--json',
+      '--html',
+      '/dev/full',
+    );
     assert.equal(code, 1);
     assert.match(err, /^dibs: \/dev\/full cannot be written \(ENOSPC\): name another file\n$/m);
-    assert.deepEqual((JSON.parse(out) as Comparison).targets, ['a']);
+    assert.deepEqual((JSON.parse(out) as Comparison).targets, ['a', 'b']);
   });
 });
 

@@ -1,5 +1,6 @@
 import type { ClaimOutcome, ProblemError, Progress } from '../client/index.ts';
 import { createClient } from '../client/index.ts';
+import { defaultTiming } from '../client/timing.ts';
 import { CommandError, connect, exitCodes, interruption, type ServerOptions } from './connect.ts';
 import { number, paint, plain, print, printJson, StatusLine, time } from './terminal.ts';
 
@@ -15,15 +16,20 @@ export async function claim(couponId: string, options: ClaimCommandOptions): Pro
     throw new CommandError('who claims? give --user, or --token where the server asks for one', exitCodes.usage);
   }
   // Says at once when nothing answers or there is no such coupon; the claim itself would be patient.
+  const waitMs = options.wait * 1_000;
+  const begun = performance.now();
   await connect(options)
-    .coupons.get(couponId)
+    .coupons.get(couponId, { answerMsMax: Math.min(waitMs, defaultTiming.answerMsMax) })
     .catch((error: ProblemError) => {
       if (error.status !== 401 && error.status !== 403) throw error;
     });
   const client = createClient({ baseUrl: options.url, token: options.token, userId: options.user });
   using interrupted = interruption();
   const started = performance.now();
-  const claim = client.claim(couponId, { signal: interrupted.signal, ...(options.key ? { key: options.key } : {}) });
+  const claim = client.claim(couponId, {
+    signal: interrupted.signal,
+    ...(options.key === undefined ? {} : { key: options.key }),
+  });
   let stands = 'whether the request stands is not known';
   claim.taskId.then(
     taskId => {
@@ -33,10 +39,13 @@ export async function claim(couponId: string, options: ClaimCommandOptions): Pro
     () => {},
   );
   const line = new StatusLine();
-  const late = setTimeout(() => {
-    const why = `no outcome within ${options.wait} s; ${stands}, ask again with --key ${claim.key}`;
-    claim.abort(new CommandError(why));
-  }, options.wait * 1_000);
+  const late = setTimeout(
+    () => {
+      const why = `no outcome within ${options.wait} s; ${stands}, ask again with --key ${claim.key}`;
+      claim.abort(new CommandError(why));
+    },
+    waitMs - (performance.now() - begun),
+  );
   try {
     for await (const progress of claim) if (!options.json) line.show(progressText(progress));
     const outcome = await claim.outcome;

@@ -33,6 +33,8 @@ export const crowds: readonly Crowd[] = [
 export async function compare(options: CompareOptions): Promise<void> {
   const { json, rounds, seed, token } = options;
   const targets = options.target.map(targetOf);
+  if (targets.length < 2)
+    throw new CommandError('one --target has nothing beside it: give two or more', exitCodes.usage);
   const names = targets.map(({ name }) => name);
   if (new Set(names).size < names.length)
     throw new CommandError('two targets have the same name: give each its own', exitCodes.usage);

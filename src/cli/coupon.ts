@@ -1,4 +1,5 @@
 import type { Discount, NewCoupon } from '../client/index.ts';
+import { couponsListedMax } from '../limits.ts';
 import { CommandError, connect, exitCodes, type ServerOptions } from './connect.ts';
 import { count, number, paint, pairs, print, printJson, printRows, time } from './terminal.ts';
 
@@ -39,6 +40,9 @@ export async function list(options: ServerOptions): Promise<void> {
     { head: 'closes', of: c => time(c.closesAt) },
     { head: 'name', of: c => c.name },
   ]);
+  if (!options.json && coupons.length >= couponsListedMax) {
+    print(`the newest ${number(couponsListedMax)}; an older one: \`dibs coupon show ID\``);
+  }
 }
 
 export async function show(couponId: string, options: ServerOptions): Promise<void> {
@@ -72,7 +76,11 @@ export async function addStock(
   add: number,
   options: ServerOptions & { key?: string },
 ): Promise<void> {
-  const coupon = await connect(options).coupons.addStock(couponId, add, options.key ? { key: options.key } : {});
+  const coupon = await connect(options).coupons.addStock(
+    couponId,
+    add,
+    options.key === undefined ? {} : { key: options.key },
+  );
   if (options.json) printJson(coupon);
   else
     print(`${couponId} has ${count(coupon.stock, 'unit')} now, ${number(coupon.remaining)} remaining: ${coupon.state}`);

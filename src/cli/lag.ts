@@ -5,7 +5,8 @@ import { duration, print, printJson, table } from './terminal.ts';
 export async function lag(options: ServerOptions): Promise<void> {
   const found = await connect(options).lag();
   if (options.json) printJson(found);
-  else if (found.stages.length === 0) print('no stage runs in this process: ask one that has other roles than api');
+  else if (found.stages.length === 0)
+    print('this process has no partition: its role is api alone, or others have them all; ask those with --url');
   else
     print(
       table<StageLag>(found.stages, [

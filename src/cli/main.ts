@@ -93,6 +93,12 @@ function parseCouponId(text: string): string {
   throw new InvalidArgumentError('A coupon id is 1 to 64 of a-z 0-9 -.');
 }
 
+/** One that is empty, like a variable that is not set, would make each call another request. */
+function parseKey(text: string): string {
+  if (/^[!-~]{1,64}$/.test(text)) return text;
+  throw new InvalidArgumentError('A key is 1 to 64 visible ASCII characters.');
+}
+
 /** Digits, or groups of three: 1000, 1,000 or 1_000. */
 function within(min: number, max: number): (text: string) => number {
   return text => {
@@ -183,7 +189,7 @@ function addCoupon(dibs: Command): void {
     if (validUntil !== undefined) options.validUntil = parseTime(validUntil);
     await create(couponId, options);
   });
-  action(server(coupon.command('list')).description('all coupons'), async (options: never) =>
+  action(server(coupon.command('list')).description('all coupons, at most the newest 1,000'), async (options: never) =>
     (await load()).list(options),
   );
   const show = server(coupon.command('show')).description('one coupon').argument('<coupon>', 'its id', parseCouponId);
@@ -192,7 +198,7 @@ function addCoupon(dibs: Command): void {
     .description('raise the stock; re-opens a sold-out coupon')
     .argument('<coupon>', 'its id', parseCouponId)
     .argument('<n>', 'units to add', within(1, 10_000_000))
-    .option('--key <key>', 'Idempotency-Key: the same key again adds nothing');
+    .option('--key <key>', 'Idempotency-Key: the same key again adds nothing', parseKey);
   action(addStock, async (options: never, couponId: string, add: number) =>
     (await load()).addStock(couponId, add, options),
   );
@@ -207,7 +213,7 @@ function addCrowd(dibs: Command): void {
     .description('press the button for one user and wait for the push; exit code 0 when issued')
     .argument('<coupon>', 'its id', parseCouponId)
     .option('--user <id>', 'who presses')
-    .option('--key <key>', 'Idempotency-Key: the same key is the same request')
+    .option('--key <key>', 'Idempotency-Key: the same key is the same request', parseKey)
     .option('--wait <seconds>', 'for the outcome', within(1, 86_400), 60);
   action(claim, async (options: never, couponId: string) => (await import('./claim.ts')).claim(couponId, options));
 

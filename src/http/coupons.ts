@@ -1,12 +1,12 @@
 import type { FastifyInstance } from 'fastify';
 import type { CouponBody, CouponId, Discount, Millis } from '../coupon.ts';
 import type { Host } from '../host.ts';
-import { stockMax } from '../limits.ts';
+import { couponsListedMax, stockMax } from '../limits.ts';
 import type { CouponView, NotDone, Operator } from '../operator.ts';
 import type { CouponReader, SaleStats, SeriesPoint } from '../ports.ts';
 import type { Counts } from '../sale.ts';
 import type { Access } from './access.ts';
-import { couponsListedMax, couponsListedMsMin, statsBaselineSeconds, statsSeconds } from './limits.ts';
+import { couponsListedMsMin, statsBaselineSeconds, statsSeconds } from './limits.ts';
 import {
   malformed,
   type NotOffered,
@@ -63,7 +63,7 @@ export function couponRoutes(app: FastifyInstance, tools: CouponTools): void {
 }
 
 /**
- * All coupons as JSON, read and written once for all who asked before: of a thousand it takes some 10 ms, and anybody
+ * The newest coupons as JSON, read and written once for all who asked before: of a thousand it takes some 10 ms, and anybody
  * may ask as often as he likes.
  */
 class CouponList {
@@ -99,7 +99,7 @@ function readRoutes(app: FastifyInstance, { operator, store, host, access, notOf
     {
       schema: {
         tags: ['user'],
-        summary: 'All coupons, newest first',
+        summary: `The newest ${couponsListedMax.toLocaleString('en-US')} coupons, newest first; an older one by its id`,
         querystring: noQuery,
         response: { 200: CouponsSchema, ...problemsOf('UNAVAILABLE') },
       },

@@ -45,7 +45,6 @@ export const jwksKeptMsMax = 24 * 3_600_000;
 export const statsSeconds = 300;
 /** A point of the series before the window gives its beginning; it is looked for this much further back, s. */
 export const statsBaselineSeconds = 3_600;
-export const couponsListedMax = 1_000;
 /** Between two readings of the list, whoever asks. */
 export const couponsListedMsMin = 100;
 export const deadLettersMax = 200;

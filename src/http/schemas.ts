@@ -1,7 +1,7 @@
 /** What comes in and goes out, once: these schemas validate, serialise, and make /openapi.json. */
 import Type, { type TProperties, type TSchema } from 'typebox';
-import { couponNameLengthMax, pageMax, stockMax } from '../limits.ts';
-import { couponsListedMax, deadLettersMax, discountFixedMax } from './limits.ts';
+import { couponNameLengthMax, couponsListedMax, pageMax, stockMax } from '../limits.ts';
+import { deadLettersMax, discountFixedMax } from './limits.ts';
 import { type Code, codes, statusOf } from './problem.ts';
 
 const closed = { additionalProperties: false } as const;
