@@ -59,7 +59,7 @@ describe('embedded', { timeout: 110_000 }, () => {
   test('a file that takes nothing is no place to press, and is one again once it does', async () => {
     const data = await mkdtemp(join(tmpdir(), 'dibs-full-'));
     const node = await TestNode.start({ profile: 'embedded', data, port: '0', logLevel: 'silent' });
-    const other = new DatabaseSync(join(data, 'dibs.db'));
+    const other = new DatabaseSync(join(data, 'dibs.db'), { timeout: 5_000 });
     try {
       await call(node.url, 'POST /coupons', { body: { couponId: 'noon', name: 'Noon', stock: 9 } });
       const press = (user: string) => call(node.url, 'POST /coupons/noon/issue', { headers: { 'x-user-id': user } });
