@@ -245,6 +245,9 @@ function rolesOf(value: string, profile: Profile): readonly Role[] {
       'parts reserve and persist, which one process has in the scheduler profile: give both',
     );
   }
+  if (profile === 'scheduler' && wanted.every(role => role === 'stats')) {
+    throw refused('roles', value, 'leaves nothing to run in the scheduler profile, where nobody counts: add api');
+  }
   return [...new Set(wanted)];
 }
 

@@ -80,6 +80,7 @@ describe('loadConfig', () => {
     [{ profile: 'scheduler' }, /^DIBS_SECRET is required in the scheduler profile: set /],
     [{ ...scheduler, partitions: '4' }, /^--partitions 4 .*scheduler profile, which has one queue: leave it out$/],
     [{ ...scheduler, roles: 'api,reserve' }, /^--roles api,reserve .*parts reserve and persist.*: give both$/],
+    [{ ...scheduler, roles: 'stats' }, /^--roles stats .*leaves nothing to run in the scheduler profile.*: add api$/],
     [{ ...scheduler, tickBatch: '501' }, /^--tick-batch 501 .* from 1 to 500$/],
     [{ ...scheduler, tickMs: '0' }, /^--tick-ms 0 .* from 1 to 60000$/],
     [{ ...cluster, tickMs: '100' }, /^--tick-ms 100 \(DIBS_TICK_MS\) paces .* which cluster has not: leave it out$/],
