@@ -2,19 +2,25 @@
  * What a queue leaves behind: winners in hand of a process that died are no rows, those behind them in the queue are.
  * The slots between are lost with them: nobody is given a slot that comes before one that is stored.
  */
-import type { RequestKey, UserId } from './coupon.ts';
+import type { CouponId, RequestKey, UserId } from './coupon.ts';
 import type { CouponReader, LedgerQuery, LedgerReader, LedgerView, Snapshot } from './ports.ts';
 import { currentTerms, type Holder, holderPairs } from './sale.ts';
 
 /**
  * The snapshot in which slots that are lost are taken by nobody: those before the last one that is stored, and once
- * the coupon is stored as sold out all that have no row. Slots at the end of an open sale are free again.
+ * the coupon is stored as sold out all that have no row. Slots at the end of an open sale are free again. A winner who
+ * was refused because another has a row with that slot, which no redrive changes, holds nothing.
  */
 export async function withLostSlots(snapshot: Snapshot): Promise<Snapshot> {
   const held = new Map(snapshot.sales.map(sale => [sale.couponId, new Uint8Array(currentTerms(sale).stock + 1)]));
+  const beaten = new Map<CouponId, Set<UserId>>();
   for await (const { couponId, holders } of snapshot.holders) {
     const slots = held.get(couponId);
-    if (slots) for (const [, { slot }] of holderPairs(holders)) slots[slot] = 1;
+    if (!slots) continue;
+    for (const [userId, { slot }] of holderPairs(holders)) {
+      if (slots[slot] === 1) beaten.set(couponId, (beaten.get(couponId) ?? new Set()).add(userId));
+      slots[slot] = 1;
+    }
   }
   const lost = snapshot.sales.map(({ couponId, changes }) => {
     const slots = held.get(couponId) as Uint8Array;
@@ -25,7 +31,11 @@ export async function withLostSlots(snapshot: Snapshot): Promise<Snapshot> {
     ...snapshot,
     holders: {
       async *[Symbol.asyncIterator]() {
-        yield* snapshot.holders;
+        for await (const { couponId, holders } of snapshot.holders) {
+          const without = beaten.get(couponId);
+          const left = without ? holderPairs(holders).filter(([userId]) => !without.has(userId)) : holders;
+          yield { couponId, holders: left };
+        }
         yield* lost.filter(({ holders }) => holders.length > 0);
       },
     },

@@ -117,7 +117,7 @@ export interface Snapshot {
   malformed: number[];
   /**
    * Holders of all sales, set-aside winners too, a user once: as many as slots are taken. Each coupon's may come in
-   * several chunks. May be iterated again.
+   * several chunks, those with a row first. May be iterated again.
    */
   holders: AsyncIterable<{ couponId: CouponId; holders: HolderList }>;
 }

@@ -50,15 +50,22 @@ export function reserveStage(tools: ReserveTools, applyMax = applyBatchMax): Sta
     tenures.set(partition, { build: place.build, markFrom: place.told, touched: new Set() });
     return Math.min(place.told, place.next);
   };
+  /**
+   * Winners of a process that died, or was taken over, with its part of a queue are in its build of the ledger and will
+   * never be rows. An older copy of our own has forgotten what a queue does not give again.
+   */
+  const isDoubtful = (partition: number, place: Present): boolean => {
+    if (!tools.log.unhandled) return false;
+    const tenure = tenures.get(partition);
+    return place.build !== tenure?.build || place.told < tenure.markFrom;
+  };
   const begin = async (partition: number): Promise<number> => {
     const found = await tools.ledger.place(partition);
-    const isPresent = found.kind === 'present';
-    // Winners of a process that died with its part of a queue are in the ledger and will never be rows.
-    const isDoubtful = tools.log.unhandled !== undefined && !tenures.has(partition);
-    if (isPresent && !isDoubtful) return enter(partition, found);
+    const build = found.kind === 'present' ? found.build : undefined;
+    if (found.kind === 'present' && !isDoubtful(partition, found)) return enter(partition, found);
     // Until a rebuild has succeeded what is there is in doubt.
     tenures.delete(partition);
-    return enter(partition, await rebuild(partition, isPresent ? found.build : undefined, tools));
+    return enter(partition, await rebuild(partition, build, tools));
   };
   const again = async (partition: number, replaces: string | undefined): Promise<Verdict> => {
     tenures.delete(partition);
@@ -88,7 +95,8 @@ export function reserveStage(tools: ReserveTools, applyMax = applyBatchMax): Sta
           return again(partition, undefined);
         case 'damaged':
           tools.say('warn', `ledger damaged, rebuilding: ${applied.why}`, { partition });
-          return again(partition, tenure.build);
+          // Another's build beside a queue is that of a process that stood still: nothing in it can be gone on with.
+          return tools.log.unhandled ? anew(partition) : again(partition, tenure.build);
         case 'gap':
           return anew(partition);
         case 'applied': {

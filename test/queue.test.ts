@@ -1,12 +1,15 @@
 /** The stages on a log that is a queue (`EventLog.unhandled`), and the pace of stages: ticks and gathering. */
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, suite, test } from 'node:test';
+import type { UserId } from '../src/coupon.ts';
 import { changeLog, encodeChange, encodeWon, requestLog, type Won } from '../src/entry.ts';
 import { Unavailable } from '../src/errors.ts';
 import { FrontDoor } from '../src/issue.ts';
-import { withoutLostWinners } from '../src/lost-slots.ts';
+import { withLostSlots, withoutLostWinners } from '../src/lost-slots.ts';
 import { noMetrics } from '../src/metrics.ts';
 import { planBatch } from '../src/persist.ts';
+import type { Snapshot } from '../src/ports.ts';
+import { type Holder, holderPairs, noCounts } from '../src/sale.ts';
 import { type Batch, done, PartitionLoop, type Stage } from '../src/stage.ts';
 import { StatusReader } from '../src/status.ts';
 import { c, k, u } from './support/entries.ts';
@@ -35,6 +38,13 @@ function setUp(stage: Partial<Stage>, entries: number) {
   );
   return { host, log, batches, loop: new PartitionLoop(whole, 0, { log, host, metrics: noMetrics, say() {} }) };
 }
+
+/** Holders of the coupon `a`. */
+const chunks = (lists: (readonly [UserId, Holder])[][]): Snapshot['holders'] => ({
+  async *[Symbol.asyncIterator]() {
+    for (const list of lists) yield { couponId: c('a'), holders: list.map(([user, holder]) => [user, holder]) };
+  },
+});
 
 const textsOf = (batch: Batch | undefined) => batch?.entries.map(entry => entry.text);
 
@@ -199,6 +209,72 @@ suite('reserve and persist on a queue', () => {
       assert.deepEqual(await world.store.it.setAside({ limit: 9 }), [], 'nobody is refused by the tables');
     });
   }
+
+  test('a build that a process which stood still put there is replaced like any other', async () => {
+    world.log.unhandled = async () => 0;
+    await world.open('a', 3);
+    await world.drainAll();
+    const stale = await world.realStore.withSnapshot(0, async snapshot => ({ ...snapshot, holders: chunks([]) }));
+    world.crowd(0, 2);
+    await world.drainAll();
+    const place = await world.ledger.it.place(0);
+    assert.ok(place.kind === 'present');
+    await world.ledger.it.rebuild(0, world.log.identity, stale, place.build);
+    assert.deepEqual(await told(), [1, 1]);
+    world.crowd(2, 4);
+    await world.reserve.step(0);
+    assert.deepEqual(await told(), [3, 3], 'put back to the rows');
+    await world.drainAll();
+    assert.deepEqual(await world.winners(), firstOf(3));
+  });
+
+  test('a process goes on only with a build of its own', async () => {
+    world.log.unhandled = async () => 0;
+    await world.open('a', 3);
+    await world.drainAll();
+    await world.drain(world.newReserve());
+    const other = await world.ledger.it.place(0);
+    world.reserve.restart();
+    world.crowd(0, 1);
+    await world.reserve.step(0);
+    const place = await world.ledger.it.place(0);
+    assert.ok(place.kind === 'present' && other.kind === 'present');
+    assert.notEqual(place.build, other.build);
+  });
+
+  test('an older copy of its own build is put back to the rows: a queue gives nothing of what it forgot', async () => {
+    world.log.unhandled = async () => 0;
+    await world.open('a', 3);
+    await world.drainAll();
+    world.crowd(0, 2);
+    await world.drainAll();
+    const { states } = world.ledger.it as unknown as { states: Map<number, { told: number }> };
+    Object.assign(states.get(0) as object, { told: 1 });
+    // Redis hung up on it meanwhile.
+    world.reserve.restart();
+    await world.reserve.step(0);
+    assert.deepEqual(await told(), [3, 3]);
+    assert.equal(world.counted.filter(([name]) => name === 'rebuilds').length, 2);
+  });
+
+  test('a refused winner holds its slot only while nobody has a row with it', async () => {
+    const terms = { offset: 0, at: 1, stock: 5, opensAt: null, closesAt: null, closed: false, key: null };
+    const holder = (user: string, slot: number) => [u(user), { slot, offset: slot, key: k(slot), at: 1 }] as const;
+    const holders = chunks([
+      [holder('a', 1), holder('b', 2)],
+      [holder('refused', 2), holder('free', 4)],
+    ]);
+    const { holders: left } = await withLostSlots({
+      frontier: { next: 9, clock: 1, hash: '', strays: { malformed: 0, unknown_coupon: 0 } },
+      sales: [{ couponId: c('a'), changes: [{ ...terms, phase: 'open' }], counts: noCounts() }],
+      malformed: [],
+      holders,
+    });
+    const seen: string[] = [];
+    for await (const chunk of left)
+      for (const [user, { slot }] of holderPairs(chunk.holders)) seen.push(`${slot} ${user}`);
+    assert.deepEqual(seen, ['1 a', '2 b', '4 free', '3 ?3']);
+  });
 
   test('in a process that goes on, a batch that failed is asked about again, and the ledger is left as it is', async () => {
     world.log.unhandled = async () => 0;
