@@ -194,9 +194,15 @@ async function groundScheduler(around: Surroundings, { wrap }: Options): Promise
   const { namespace, redisUrl: url, partitions, tickBatch, tickMs, roles } = around.config;
   const { host, say: log } = around;
   const redis = { url, prefix: ['dibs', namespace].filter(Boolean).join(':'), host, log };
-  const ground = await groundServers(around, wrap, async (store, closers) => {
+  let lease: { key: string; holder: string } | undefined;
+  let held = (ports: Ports): Ports => ports;
+  const wrapHeld = (ports: Ports): Ports => {
+    const guarded = held(ports);
+    return wrap?.(guarded) ?? guarded;
+  };
+  const ground = await groundServers(around, wrapHeld, async (store, closers) => {
     const { createRedisQueues } = await import('./redis/queues.ts');
-    const { takeLease } = await import('./redis/lease.ts');
+    const { takeLease, underLease } = await import('./redis/lease.ts');
     const queues = await createRedisQueues({
       ...{ ...redis, partitions },
       async beginsAt(name, partition) {
@@ -205,11 +211,15 @@ async function groundScheduler(around: Surroundings, { wrap }: Options): Promise
         if (changeNext === 0) return 0;
         return Math.max(name === requestLog ? next : changeNext, host.now() * offsetsPerMsMax);
       },
+      lease: () => lease,
     });
     closers.push(queues);
     if (roles.includes('reserve')) {
       const [name, remedy] = ['the schedulers', 'stop that one, or start this one with --roles api'] as const;
-      closers.push(await takeLease({ ...redis, name, remedy, lost: around.lost }));
+      const taken = await takeLease({ ...redis, name, remedy, lost: around.lost });
+      closers.push(taken);
+      lease = taken;
+      held = ports => underLease(ports, taken);
     }
     return queues;
   });

@@ -3,9 +3,11 @@ import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
 import { type ServiceHandle, startServices } from '../scripts/services.ts';
 import { changeLog, requestLog } from '../src/entry.ts';
-import { NotAccepted, OutcomeUnknown, Refused } from '../src/errors.ts';
-import { timers } from '../src/host.ts';
-import { takeLease } from '../src/redis/lease.ts';
+import { NotAccepted, OutcomeUnknown, Refused, Unavailable } from '../src/errors.ts';
+import { createHost, timers } from '../src/host.ts';
+import type { CouponStore, StockLedger } from '../src/ports.ts';
+import { takeLease, underLease } from '../src/redis/lease.ts';
+import { leaseMs } from '../src/redis/limits.ts';
 import { createRedisQueues, type QueueSettings, type RedisQueues } from '../src/redis/queues.ts';
 import { eventLogConformance, type NotOwed } from './conformance/event-log.ts';
 import { type RedisKeys, redisKeys } from './support/redis-keys.ts';
@@ -160,6 +162,73 @@ if (!url) {
       const { admin } = fresh();
       await admin.set(`${prefix}:lease:the schedulers`, 'somebody else');
       assert.match(await lost.promise, /another process has taken over the schedulers/);
+    });
+
+    test('a holder that stood still holds nothing until Redis has said so again', async () => {
+      let stoodMs = 0;
+      const host = { ...createHost(), elapsed: () => performance.now() + stoodMs };
+      const { prefix, admin } = fresh();
+      const lost = Promise.withResolvers<string>();
+      const settings = { url, prefix, host, name: 'the schedulers', remedy: 'go away', lost: lost.resolve };
+      const lease = await takeLease(settings);
+      opened.push(lease);
+      const calls: string[] = [];
+      const port = new Proxy({}, { get: (_, name) => async () => calls.push(String(name)) });
+      const { ledger, store } = underLease({ ledger: port as StockLedger, store: port as CouponStore }, lease);
+      const writes = [ledger.apply, ledger.rebuild, store.commit] as (() => Promise<unknown>)[];
+      for (const write of writes) await write();
+      stoodMs += leaseMs;
+      assert.equal(lease.holds(), false);
+      for (const write of writes) await assert.rejects(write(), Unavailable);
+      await ledger.place(0);
+      assert.deepEqual(calls, ['apply', 'rebuild', 'commit', 'place']);
+      await until(async () => lease.holds());
+      // Another has taken it meanwhile, and given it back.
+      await admin.multi().del(lease.key).set(`${lease.key}:taken`, 'another').exec();
+      assert.match(await lost.promise, /another process has taken over the schedulers/);
+      stoodMs += leaseMs;
+      assert.equal(lease.holds(), false);
+      const next = await takeLease(settings);
+      await next.close();
+      assert.deepEqual(
+        await admin.mget(lease.key, `${lease.key}:taken`),
+        [null, next.holder],
+        'it is known who had it',
+      );
+    });
+
+    test('who does not hold the lease any more neither reads a queue nor puts changes into it', async () => {
+      const { prefix, admin } = fresh();
+      const lease = { key: `${prefix}:lease:the schedulers`, holder: 'first' };
+      const [first, api] = [await open(prefix, { lease: () => lease }), await open(prefix)];
+      await admin.set(`${lease.key}:taken`, 'first');
+      assert.equal(await first.append(changeLog, 0, ['x', 'y']), 0);
+      assert.equal((await first.read(changeLog, 0, 0, 1, 0)).entries.length, 1);
+      await admin.set(`${lease.key}:taken`, 'second');
+      await assert.rejects(first.append(changeLog, 0, ['z']), NotAccepted);
+      await assert.rejects(first.read(changeLog, 0, 1, 1, 0), Unavailable);
+      assert.equal(await first.append(requestLog, 0, ['a']), 0, 'anybody may press');
+      assert.equal(await api.append(changeLog, 0, ['redriven']), 2);
+      const { entries } = await api.read(changeLog, 0, 1, 9, 0);
+      assert.deepEqual(
+        entries.map(({ text }) => text),
+        ['y', 'redriven'],
+      );
+    });
+
+    test('a Redis that comes back without the lease is told at once who holds it', async t => {
+      const services = await startServices({ own: true, only: ['redis'] });
+      opened.push({ close: () => services.stop() });
+      const server = services.redis as ServiceHandle;
+      t.mock.timers.enable({ apis: ['setInterval'] });
+      const settings = { name: 'the schedulers', remedy: 'go away', lost: () => {} };
+      const lease = await takeLease({ ...settings, url: services.redisUrl });
+      opened.push(lease);
+      await server.kill();
+      await server.start();
+      const keys = redisKeys(services.redisUrl);
+      opened.push(keys);
+      await until(async () => (await keys.admin.get(lease.key)) === lease.holder);
     });
 
     test('Redis away: surely not accepted, and it goes on afterwards; hung: the outcome is not known', async () => {

@@ -3,11 +3,12 @@
  * is read is popped. Everything that a queue cannot promise is in the comment of `EventLog.unhandled`; on top of it,
  * Redis keeps all of this in memory: a queue dies with it, and so does what an append has acknowledged.
  */
-import type { LogEntry, LogName } from '../entry.ts';
+import { changeLog, type LogEntry, type LogName } from '../entry.ts';
 import { messageOf, NotAccepted, OutcomeUnknown, Refused, Unavailable } from '../errors.ts';
 import { createHost, type Host } from '../host.ts';
 import type { Assignment, EventLog, ReadBatch } from '../ports.ts';
 import { type Connection, connect, type RedisCounts, type RedisSettings } from './connection.ts';
+import type { Lease } from './lease.ts';
 import { popMsMax, queuePollMs, startMsMax, startPollMs } from './limits.ts';
 
 export interface QueueSettings extends RedisSettings {
@@ -17,6 +18,8 @@ export interface QueueSettings extends RedisSettings {
    * task of then is taken for one of now. 0 when there was none.
    */
   beginsAt(log: LogName, partition: number): Promise<number>;
+  /** Once it is there, nothing is read and no change is appended when another process has taken it. */
+  lease?(): Pick<Lease, 'key' | 'holder'> | undefined;
 }
 
 /** Resolves when Redis answers. @throws Refused when it does not for startMsMax. */
@@ -176,19 +179,30 @@ export class RedisQueues implements EventLog {
 
   /** Undefined, with nothing pushed, when the queue has no counter and is not to begin. */
   private async push(queue: Queue, values: readonly string[], isBeginning: boolean): Promise<number | undefined> {
-    const args = [`${queue.least}`, isBeginning ? '1' : '', ...values];
+    const lease = queue.log === changeLog ? this.lease() : noLease;
+    const args = [`${queue.least}`, isBeginning ? '1' : '', ...lease, ...values];
+    let base: string | null;
     try {
-      const base = await this.connection.script<string | null>('queue_push', queue.key, args);
-      return base === null ? undefined : Number(base);
+      base = await this.connection.script<string | null>('queue_push', queue.key, args);
     } catch (error) {
       throw error instanceof Unavailable ? new OutcomeUnknown(messageOf(error)) : error;
     }
+    if (base === '') throw new NotAccepted(takenOver);
+    return base === null ? undefined : Number(base);
+  }
+
+  private lease(): readonly [key: string, holder: string] {
+    const lease = this.settings.lease?.();
+    return lease ? [lease.key, lease.holder] : noLease;
   }
 
   /** Takes entries in hand, but what is before `from`. Answers where the queue ended when there was none. */
   private async pop(queue: Queue, from: number, max: number): Promise<number | undefined> {
     const { least } = queue;
-    const [counter, ...items] = await this.popper.script<string[]>('queue_pop', queue.key, [`${max}`, `${from}`]);
+    const args = [`${max}`, `${from}`, ...this.lease()];
+    const popped = await this.popper.script<[string, ...string[]] | null>('queue_pop', queue.key, args);
+    if (!popped) throw new Unavailable(takenOver);
+    const [counter, ...items] = popped;
     const entries = items.map(entryOf);
     queue.least = Math.max(queue.least, Number(counter), (entries.at(-1)?.offset ?? -1) + 1);
     // What is before `from` was decided before: it came back with an older copy of the queue.
@@ -211,6 +225,9 @@ export class RedisQueues implements EventLog {
     return queue;
   }
 }
+
+const noLease = ['', ''] as const;
+const takenOver = 'another process has taken over the lease, or Redis has lost it';
 
 function entryOf(item: string): LogEntry {
   const [first, second] = [item.indexOf('|'), item.indexOf('|', item.indexOf('|') + 1)];

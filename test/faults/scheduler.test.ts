@@ -157,4 +157,52 @@ describe('the scheduler profile', { skip: noServices, timeout: 110_000 }, () => 
     assert.deepEqual([sale.told('issued'), sale.told('inactive')], [3, 2]);
     await api.stop();
   });
+
+  for (const point of ['reserve:after-apply', 'persist:before-commit'] as const) {
+    test(`stopped at ${point} for longer than the lease: what it does when it goes on harms nobody`, async () => {
+      await node.stop();
+      const slowly = { tickMs: '200' };
+      const first = await cluster.node('all', { ...slowly, env: { DIBS_TEST_SIGNAL: 'SIGSTOP' } });
+      const api = await cluster.node('api');
+      const sale = await cluster.sale(`stopped-${point.replace(':', '-')}`, () => api, stock);
+      const all = crowd(sale, 0, 40);
+      await sale.answeredAtLeast(40);
+      await first.arm(point);
+      all.push(...crowd(sale, 40, 28));
+      await eventually(
+        'it stands still',
+        () => first.state(),
+        state => state === 'T',
+      );
+      node = await cluster.node('all', slowly);
+      const [between, ...others] = crowd(sale, 68, 5) as [Pressed, ...Pressed[]];
+      const taskId = await between.claim.taskId;
+      await eventually(
+        'the other one has decided',
+        () => api.client.task(taskId as string),
+        ({ state }) => state === 'reserved',
+      );
+      // Nothing that it stores tells the first one that it is too late.
+      node.pause();
+      first.resume();
+      assert.equal(await first.end(), '1');
+      node.resume();
+      const more = crowd(sale, 73, 260);
+      await eventually(
+        'those who come later are told',
+        () => more.filter(({ told }) => !told).length,
+        n => n === 0,
+      );
+      all.push(between, ...others, ...more);
+      await check(sale.couponId, all);
+      const rows = await cluster.rows(sale.couponId);
+      await eventually(
+        'who has a row is told so',
+        () => rows.filter(row => all.find(({ userId }) => userId === row.userId)?.told?.outcome !== 'issued'),
+        untold => untold.length === 0,
+      );
+      sale.close();
+      await api.stop();
+    });
+  }
 });

@@ -136,8 +136,13 @@ export class TestNode {
 
   /** CPU time used so far, ms; Linux counts it in ticks of 10 ms. */
   cpuMs(): number {
-    const fields = readFileSync(`/proc/${this.pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
+    const fields = this.stat();
     return (Number(fields[11]) + Number(fields[12])) * 10;
+  }
+
+  /** One letter, Linux's: T while it is stopped. */
+  state(): string | undefined {
+    return this.stat()[0];
   }
 
   /** The sum of a counter of /metrics, over all labels that contain `label`. */
@@ -145,6 +150,10 @@ export class TestNode {
     const text = await (await fetch(`${this.url}/metrics`)).text();
     const lines = text.split('\n').filter(line => line.startsWith(name) && line.includes(label));
     return lines.reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0);
+  }
+
+  private stat(): string[] {
+    return readFileSync(`/proc/${this.pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
   }
 
   private send(message: ToNode): void {
@@ -171,6 +180,7 @@ export interface NodeOptions extends ProcessOptions {
   /** With one it comes back where its clients know it. */
   port?: number;
   secret?: string;
+  tickMs?: string;
 }
 
 let clusters = 0;

@@ -1,4 +1,4 @@
-/** Named points of the road at which a process of a test kills itself, as `kill -9` would. */
+/** Named points of the road at which a process of a test kills itself, as `kill -9` would, or stands still. */
 import type { Ports } from '../../src/app.ts';
 import { changeLog, requestLog } from '../../src/entry.ts';
 import type { Applied, StoreBatch } from '../../src/ports.ts';
@@ -98,6 +98,11 @@ function withCalls(
   return { ...ports, [port]: proxy };
 }
 
+let hasStruck = false;
+
+/** DIBS_TEST_SIGNAL=SIGSTOP: it stands still there, once. */
 function strike(): void {
-  process.kill(process.pid, 'SIGKILL');
+  if (hasStruck) return;
+  hasStruck = true;
+  process.kill(process.pid, (process.env.DIBS_TEST_SIGNAL ?? 'SIGKILL') as NodeJS.Signals);
 }

@@ -4,11 +4,16 @@
 -- KEYS[1]  PREFIX:{PARTITION}:queue:LOG, as in queue_push.lua
 -- ARGV[1]  how many at most
 -- ARGV[2]  where the reader is
--- Returns {the counter or '', then 'offset|at|value' each}.
+-- ARGV[3]  lease that the reader holds, ARGV[4] under which name, as in queue_push.lua
+-- Returns {the counter or '', then 'offset|at|value' each}, or false, with nothing taken, when the lease is another's.
 
 local queueKey = KEYS[1]
 local max = ARGV[1]
 local from = ARGV[2]
+local leaseKey = ARGV[3]
+local holder = ARGV[4]
+
+if leaseKey ~= '' and redis.call('GET', leaseKey .. ':taken') ~= holder then return false end
 
 local counterKey = queueKey .. ':next'
 local counter = redis.call('GET', counterKey)

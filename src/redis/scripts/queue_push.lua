@@ -3,16 +3,24 @@
 --          next value gets, is at KEYS[1]:next; it shares the hash tag and thus the slot.
 -- ARGV[1]  least offset that the first of the values may get
 -- ARGV[2]  '1' to begin the queue there when it has no counter
+-- ARGV[3]  lease that the caller holds or '': nothing is written when another than ARGV[4] has taken it last. Its key
+--          is in another slot: the server is a single one.
+-- ARGV[4]  under which name it holds it
 -- then     the values
--- Returns the offset of the first as text, or false, with nothing written, when there is no counter and none is begun.
+-- Returns the offset of the first as text, or, with nothing written, '' when the lease is another's, and false when
+-- there is no counter and none is begun.
 
 local queueKey = KEYS[1]
 local counterKey = queueKey .. ':next'
 local least = tonumber(ARGV[1])
 local isBeginning = ARGV[2] == '1'
-local valuesAt = 3
+local leaseKey = ARGV[3]
+local holder = ARGV[4]
+local valuesAt = 5
 local unpackMax = 2000
 local function int(n) return string.format('%.0f', n) end
+
+if leaseKey ~= '' and redis.call('GET', leaseKey .. ':taken') ~= holder then return '' end
 
 local counter = redis.call('GET', counterKey)
 if not counter and not isBeginning then return false end
