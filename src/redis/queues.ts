@@ -14,8 +14,8 @@ import { popMsMax, queuePollMs, startMsMax, startPollMs } from './limits.ts';
 export interface QueueSettings extends RedisSettings {
   partitions: number;
   /**
-   * Where a queue begins that has no counter: behind every offset that was given out before Redis lost it, so that no
-   * task of then is taken for one of now. 0 when there was none.
+   * Where a queue begins that has no counter of this run of Redis: behind every offset that was given out before Redis
+   * lost it or came back with an older copy, so that no task of then is taken for one of now. 0 when there was none.
    */
   beginsAt(log: LogName, partition: number): Promise<number>;
   /** Once it is there, nothing is read and no change is appended when another process has taken it. */
@@ -177,7 +177,7 @@ export class RedisQueues implements EventLog {
     return (await this.push(queue, values, true)) as number;
   }
 
-  /** Undefined, with nothing pushed, when the queue has no counter and is not to begin. */
+  /** Undefined, with nothing pushed, when the queue has no counter of this run and is not to begin. */
   private async push(queue: Queue, values: readonly string[], isBeginning: boolean): Promise<number | undefined> {
     const lease = queue.log === changeLog ? this.lease() : noLease;
     const args = [`${queue.least}`, isBeginning ? '1' : '', ...lease, ...values];

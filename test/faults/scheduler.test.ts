@@ -8,6 +8,7 @@ import type { ServiceHandle, Services } from '../../scripts/services.ts';
 import type { Claim, ClaimOutcome } from '../../src/client/index.ts';
 import { Cluster, noServices, serversFor, type TestNode } from '../support/cluster.ts';
 import type { KillPoint } from '../support/kill-points.ts';
+import { redisKeys } from '../support/redis-keys.ts';
 import { eventually, type Sale } from '../support/sale.ts';
 
 const stock = 200;
@@ -146,6 +147,32 @@ describe('the scheduler profile', { skip: noServices, timeout: 110_000 }, () => 
       await server.start();
     });
     t.diagnostic(`${lost} of 160 wait for ever`);
+  });
+
+  test('Redis back with an older copy: who presses afterwards, wherever, is told', async () => {
+    const api = await cluster.node('api');
+    let at = node;
+    const sale = await cluster.sale('rolled-back', () => at, stock);
+    const all = crowd(sale, 0, 40);
+    await sale.answeredAtLeast(40);
+    const { admin, close } = redisKeys(services.redisUrl);
+    await admin.save();
+    await close();
+    all.push(...crowd(sale, 40, 40));
+    await sale.answeredAtLeast(80);
+    node.pause();
+    await server.kill();
+    await server.start();
+    // It has put nothing there yet, and the reader cannot put the counter where it is.
+    at = api;
+    all.push(...crowd(sale, 80, 20));
+    await sale.acceptedAtLeast(100);
+    node.resume();
+    all.push(...crowd(sale, 100, 160));
+    await sale.answeredAtLeast(260);
+    await check(sale.couponId, all);
+    sale.close();
+    await api.stop();
   });
 
   test('a second process with schedulers is refused; one that only answers shares the sale', async () => {
