@@ -194,15 +194,14 @@ async function groundScheduler(around: Surroundings, { wrap }: Options): Promise
   const { namespace, redisUrl: url, partitions, tickBatch, tickMs, roles } = around.config;
   const { host, say: log } = around;
   const redis = { url, prefix: ['dibs', namespace].filter(Boolean).join(':'), host, log };
-  let lease: { key: string; holder: string } | undefined;
-  let held = (ports: Ports): Ports => ports;
+  const { createRedisQueues } = await import('./redis/queues.ts');
+  const { takeLease, underLease } = await import('./redis/lease.ts');
+  let lease: Awaited<ReturnType<typeof takeLease>> | undefined;
   const wrapHeld = (ports: Ports): Ports => {
-    const guarded = held(ports);
+    const guarded = lease ? underLease(ports, lease) : ports;
     return wrap?.(guarded) ?? guarded;
   };
   const ground = await groundServers(around, wrapHeld, async (store, closers) => {
-    const { createRedisQueues } = await import('./redis/queues.ts');
-    const { takeLease, underLease } = await import('./redis/lease.ts');
     const queues = await createRedisQueues({
       ...{ ...redis, partitions },
       async beginsAt(name, partition) {
@@ -216,10 +215,8 @@ async function groundScheduler(around: Surroundings, { wrap }: Options): Promise
     closers.push(queues);
     if (roles.includes('reserve')) {
       const [name, remedy] = ['the schedulers', 'stop that one, or start this one with --roles api'] as const;
-      const taken = await takeLease({ ...redis, name, remedy, lost: around.lost });
-      closers.push(taken);
-      lease = taken;
-      held = ports => underLease(ports, taken);
+      lease = await takeLease({ ...redis, name, remedy, lost: around.lost });
+      closers.push(lease);
     }
     return queues;
   });

@@ -1,4 +1,4 @@
-import { couponIdLengthMax, stockMax, userIdLengthMax } from './limits.ts';
+import { couponIdLengthMax, idempotencyKeyLengthMax, stockMax, userIdLengthMax } from './limits.ts';
 
 export type CouponId = string & { readonly brand: 'CouponId' };
 export type UserId = string & { readonly brand: 'UserId' };
@@ -10,11 +10,15 @@ export type Millis = number;
 const couponIdPattern = new RegExp(`^[a-z0-9-]{1,${couponIdLengthMax}}$`);
 const userIdPattern = new RegExp(`^[A-Za-z0-9._:@-]{1,${userIdLengthMax}}$`);
 const requestKeyPattern = /^[0-9a-f]{16}$/;
+/** Of an Idempotency-Key as clients send it: visible ASCII. */
+export const idempotencyKeyPattern = `^[\\x21-\\x7e]{1,${idempotencyKeyLengthMax}}$`;
+const idempotencyKey = new RegExp(idempotencyKeyPattern);
 
 export const isCouponId = (text: unknown): text is CouponId => typeof text === 'string' && couponIdPattern.test(text);
 export const isUserId = (text: unknown): text is UserId => typeof text === 'string' && userIdPattern.test(text);
 export const isRequestKey = (text: unknown): text is RequestKey =>
   typeof text === 'string' && requestKeyPattern.test(text);
+export const isIdempotencyKey = (text: string): boolean => idempotencyKey.test(text);
 export const isStock = (n: unknown): n is number => Number.isInteger(n) && Number(n) >= 0 && Number(n) <= stockMax;
 
 export interface Discount {

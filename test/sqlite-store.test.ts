@@ -7,12 +7,12 @@ import type { CouponBody, CouponId, UserId } from '../src/coupon.ts';
 import { requestLog, type SaleChanged, type Won } from '../src/entry.ts';
 import { Alarm, Unavailable } from '../src/errors.ts';
 import { createHost } from '../src/host.ts';
-import type { Checkpoint, CouponReader, Snapshot, StoreBatch } from '../src/ports.ts';
-import { type Holder, holderPairs } from '../src/sale.ts';
+import type { Checkpoint, CouponReader, StoreBatch } from '../src/ports.ts';
 import { openDatabase } from '../src/sqlite/database.ts';
 import { SqliteLog } from '../src/sqlite/log.ts';
 import { SqliteStore } from '../src/sqlite/store.ts';
 import { SqliteReader } from '../src/sqlite/store-read.ts';
+import { heldIn } from './conformance/coupon-road.ts';
 import { couponStoreConformance } from './conformance/coupon-store.ts';
 import { k } from './support/entries.ts';
 
@@ -199,11 +199,6 @@ test('a snapshot stays as it was while rows are written, and may be read twice',
   const { database, store } = await open(30_000);
   const winners = Array.from({ length: 25_000 }, (_, i) => won(i + 1));
   await store.commit(0, { ...batchOf(1, 2, winners), checkpoint: at(2, 24_001) });
-  const heldIn = async (snapshot: Snapshot) => {
-    const holders: [UserId, Holder][] = [];
-    for await (const chunk of snapshot.holders) holders.push(...holderPairs(chunk.holders));
-    return holders;
-  };
   await store.withSnapshot(0, async snapshot => {
     await store.commit(0, { ...batchOf(2, 3, [won(25_001)]), checkpoint: at(3, 30_000) });
     assert.equal(snapshot.frontier.next, 24_001);

@@ -199,10 +199,8 @@ export class Asked {
   private checkOperator(): void {
     for (const call of [...this.creates.values()].flat()) if (isDone(call)) this.checkCreate(call);
     for (const call of [...this.stocks.values()].flat()) this.checkStock(call);
-    for (const call of [...this.closes.values()].flat()) {
-      const sale = this.truth.sales.get(call.coupon);
-      if (isDone(call) && !sale?.closing) this.found.add('lost', 'a close that the log has not', call);
-    }
+    for (const call of [...this.closes.values()].flat())
+      if (isDone(call) && !this.countedOf(call)) this.found.add('lost', 'a close that the log has not', call);
   }
 
   private checkCreate(call: Create): void {

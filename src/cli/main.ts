@@ -4,7 +4,7 @@
 import { enableCompileCache } from 'node:module';
 import { join } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import { isCouponId } from '../coupon.ts';
+import { isCouponId, isIdempotencyKey } from '../coupon.ts';
 import { baseUrlOf, CommandError, exitCodes, sentenceOf } from './connect.ts';
 import type { Flags } from './serve.ts';
 
@@ -95,7 +95,7 @@ function parseCouponId(text: string): string {
 
 /** One that is empty, like a variable that is not set, would make each call another request. */
 function parseKey(text: string): string {
-  if (/^[!-~]{1,64}$/.test(text)) return text;
+  if (isIdempotencyKey(text)) return text;
   throw new InvalidArgumentError('A key is 1 to 64 visible ASCII characters.');
 }
 

@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import { isIdempotencyKey } from '../coupon.ts';
 import { idempotencyKeyLengthMax } from '../limits.ts';
 import { malformed, type Problem } from './problem.ts';
 
@@ -66,12 +67,10 @@ function take(asked: Asked, field: 'userId' | 'contentType' | 'authorization' | 
   asked[field] = value;
 }
 
-const keyPattern = new RegExp(`^[\\x21-\\x7e]{1,${idempotencyKeyLengthMax}}$`);
-
 /** What is wrong with the headers of any route, if anything is. */
 export function headFault({ twice, key }: Asked): Problem | undefined {
   if (twice !== undefined) return malformed(`the header ${twice} came twice`);
-  if (key !== undefined && !keyPattern.test(key)) {
+  if (key !== undefined && !isIdempotencyKey(key)) {
     return malformed(`the header Idempotency-Key must be 1 to ${idempotencyKeyLengthMax} visible ASCII characters`);
   }
   return undefined;

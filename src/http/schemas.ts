@@ -1,5 +1,6 @@
 /** What comes in and goes out, once: these schemas validate, serialise, and make /openapi.json. */
 import Type, { type TProperties, type TSchema } from 'typebox';
+import { idempotencyKeyPattern } from '../coupon.ts';
 import { couponNameLengthMax, couponsListedMax, pageMax, stockMax } from '../limits.ts';
 import { deadLettersMax, discountFixedMax } from './limits.ts';
 import { type Code, codes, statusOf } from './problem.ts';
@@ -21,7 +22,7 @@ export const CouponIdText = Type.String({ pattern: couponIdPattern, description:
 export const couponPath = pathOf({ couponId: CouponIdText });
 export const keyHeader = Type.Object({
   'idempotency-key': Type.Optional(
-    Type.String({ pattern: '^[\\x21-\\x7e]{1,64}$', description: 'The same key means the same request.' }),
+    Type.String({ pattern: idempotencyKeyPattern, description: 'The same key means the same request.' }),
   ),
 });
 export const userHeader = Type.Object({

@@ -11,8 +11,11 @@ export interface TopicOptions {
   minInsync: number;
 }
 
+/** At least as much as a batch of ours may have. */
+const sizeMax = 'max.message.bytes';
+
 /** A log must keep everything, in order, with the broker's clock: other settings are refused. */
-const required = (options: TopicOptions): Record<string, string> => ({
+const required = (log: LogName, options: TopicOptions): Record<string, string> => ({
   'message.timestamp.type': 'LogAppendTime',
   'retention.ms': '-1',
   'retention.bytes': '-1',
@@ -21,10 +24,8 @@ const required = (options: TopicOptions): Record<string, string> => ({
   'min.insync.replicas': String(options.minInsync),
   // A batch of somebody else's is measured as it is read: what unpacks to more than fits could not be quoted.
   'compression.type': 'uncompressed',
+  [sizeMax]: String(batchBytesMax[log]),
 });
-
-/** At least as much as a batch of ours may have. */
-const sizeMax = 'max.message.bytes';
 
 /**
  * Creates the topics that are missing and checks them all. Two processes may do so at once.
@@ -92,13 +93,12 @@ async function tryOpen(
 }
 
 async function createTopic(kafka: Kafka, admin: Admin, log: LogName, options: TopicOptions): Promise<void> {
-  const configs = { ...required(options), [sizeMax]: String(batchBytesMax[log]) };
   try {
     await admin.createTopics({
       topics: [kafka.prefix + log],
       partitions: options.partitions,
       replicas: options.replication,
-      configs: Object.entries(configs).map(([name, value]) => ({ name, value })),
+      configs: Object.entries(required(log, options)).map(([name, value]) => ({ name, value })),
     });
     kafka.log('info', `created topic ${kafka.prefix}${log}`);
   } catch (error) {
@@ -126,22 +126,22 @@ async function assertConfigs(
   topics: readonly { log: LogName; name: string }[],
   options: TopicOptions,
 ): Promise<void> {
-  const configurationKeys = [...Object.keys(required(options)), sizeMax];
   const described = await admin.describeConfigs({
-    resources: topics.map(({ name }) => ({
+    resources: topics.map(({ log, name }) => ({
       resourceType: ConfigResourceTypes.TOPIC,
       resourceName: name,
-      configurationKeys,
+      configurationKeys: Object.keys(required(log, options)),
     })),
   });
   const differences: string[] = [];
   const commands: string[] = [];
   for (const { log, name: topic } of topics) {
-    const wanted: Record<string, string> = { ...required(options), [sizeMax]: String(batchBytesMax[log]) };
+    const wanted = required(log, options);
     const there = described.find(({ resourceName }) => resourceName === topic)?.configs ?? [];
     const has = new Map(there.map(({ name, value }) => [name, value]));
     const isWrong = (name: string): boolean =>
-      has.has(name) && (name === sizeMax ? Number(has.get(name)) < batchBytesMax[log] : has.get(name) !== wanted[name]);
+      has.has(name) &&
+      (name === sizeMax ? Number(has.get(name)) < Number(wanted[name]) : has.get(name) !== wanted[name]);
     const wrong = Object.keys(wanted).filter(isWrong);
     if (wrong.length === 0) continue;
     differences.push(`${topic} has ${wrong.map(name => `${name}=${has.get(name)}`).join(', ')}`);

@@ -1,7 +1,8 @@
 /** One coupon in a partition of its own, and the batches that persist would write for it. */
 import type { CouponBody, CouponId, UserId } from '../../src/coupon.ts';
 import { changeLog, requestLog, type SaleChanged, type Won } from '../../src/entry.ts';
-import type { Checkpoint, Committed, CouponStore, SetAside, StoreBatch } from '../../src/ports.ts';
+import type { Checkpoint, Committed, CouponStore, SetAside, Snapshot, StoreBatch } from '../../src/ports.ts';
+import { type Holder, holderPairs } from '../../src/sale.ts';
 import { k as keyOf } from '../support/entries.ts';
 
 /** Of the tests' clock. */
@@ -122,3 +123,7 @@ export const zero = (): Checkpoint => ({
   hash: '',
   strays: { malformed: 0, unknown_coupon: 0 },
 });
+
+/** All holders of a snapshot, in the order it gives them. */
+export const heldIn = async (snapshot: Snapshot): Promise<[UserId, Holder][]> =>
+  (await collected(snapshot.holders)).flatMap(chunk => holderPairs(chunk.holders));

@@ -2,10 +2,10 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
 import type { CouponId, UserId } from '../../src/coupon.ts';
-import type { CouponStore, PageEnd, Snapshot, StatsUpdate } from '../../src/ports.ts';
+import type { CouponStore, PageEnd, StatsUpdate } from '../../src/ports.ts';
 import { type Holder, holderPairs, noCounts } from '../../src/sale.ts';
 import { k as keyOf } from '../support/entries.ts';
-import { collected, Road, t0 } from './coupon-road.ts';
+import { collected, heldIn, Road, t0 } from './coupon-road.ts';
 import type { CouponStoreUnderTest } from './coupon-store.ts';
 
 export function couponStoreReads(made: () => CouponStoreUnderTest): void {
@@ -88,9 +88,6 @@ function views(made: () => CouponStoreUnderTest): void {
     assert.deepEqual(await seen(), [1, 1, 1]);
   });
 }
-
-const heldIn = async (snapshot: Snapshot): Promise<[UserId, Holder][]> =>
-  (await collected(snapshot.holders)).flatMap(chunk => holderPairs(chunk.holders));
 
 function snapshots(made: () => CouponStoreUnderTest): void {
   const store = () => made().store;

@@ -34,6 +34,12 @@ export function known(sample: Sample): Known[] {
   });
 }
 
+/** Those of them that have a row. */
+export function winnersOf(sample: Sample): Known[] {
+  const won = new Set(sample.dump.rows.map(({ coupon, user, offset }) => `${coupon} ${user} ${offset}`));
+  return known(sample).filter(({ call, entry }) => won.has(`${call.coupon} ${call.user} ${entry.offset}`));
+}
+
 export const frames = ({ history }: Sample): Frame[] => history.filter(line => line.op === 'frame');
 export const outcomes = (sample: Sample): Frame[] => frames(sample).filter(({ event }) => event === 'outcome');
 export const issued = (sample: Sample): Frame[] => outcomes(sample).filter(({ body }) => body.outcome === 'issued');

@@ -8,7 +8,6 @@ import {
   endOf,
   frames,
   issued,
-  known,
   of,
   one,
   outcomes,
@@ -16,6 +15,7 @@ import {
   refuse,
   remove,
   type Tampering,
+  winnersOf,
 } from './tampering-parts.ts';
 
 export const toldOtherwise: Record<string, Tampering> = {
@@ -93,9 +93,7 @@ export const toldOtherwise: Record<string, Tampering> = {
     return true;
   }),
   'the key that won is refused': of('contradicted', (sample, random) => {
-    const won = new Set(sample.dump.rows.map(({ coupon, user, offset }) => `${coupon} ${user} ${offset}`));
-    const winners = known(sample).filter(({ call, entry }) => won.has(`${call.coupon} ${call.user} ${entry.offset}`));
-    return one(winners, random, ({ call: { coupon, user, key } }) => {
+    return one(winnersOf(sample), random, ({ call: { coupon, user, key } }) => {
       const body = { code: 'INACTIVE_COUPON', reason: 'sold_out' };
       refuse(sample, { from: endOf(sample), coupon, user, key: key as string }, 410, body);
     });
@@ -146,9 +144,7 @@ export const toldOtherwise: Record<string, Tampering> = {
     }),
   ),
   'the key that won is refused, and nobody heard its first answer': of('contradicted', (sample, random) => {
-    const won = new Set(sample.dump.rows.map(({ coupon, user, offset }) => `${coupon} ${user} ${offset}`));
-    const winners = known(sample).filter(({ call, entry }) => won.has(`${call.coupon} ${call.user} ${entry.offset}`));
-    return one(winners, random, ({ call }) => {
+    return one(winnersOf(sample), random, ({ call }) => {
       const { coupon, user, key, body } = call;
       sample.history = sample.history.filter(
         line => !((line.op === 'frame' || line.op === 'task') && line.task === body?.taskId),
