@@ -230,17 +230,6 @@ test('an IPv6 address is one of its /64', () => {
   assert.equal(networkOf('::1'), '0:0:0:0');
 });
 
-test('another origin may call where it is allowed to', async () => {
-  const app = await startMemoryApp({ settings: { corsOrigin: 'https://shop.example' } });
-  const asked = await call(app.url, 'OPTIONS /coupons/x/issue');
-  assert.deepEqual([asked.status, asked.headers.get('access-control-allow-origin')], [204, 'https://shop.example']);
-  assert.match(asked.headers.get('access-control-allow-headers') ?? '', /idempotency-key/);
-  for (const answer of [await claim(app, 'none', 'ann'), await call(app.url, 'GET /coupons')]) {
-    assert.equal(answer.headers.get('access-control-allow-origin'), 'https://shop.example');
-  }
-  await app.stop();
-});
-
 test('a process without the api role only tells how it is', async () => {
   const app = await startMemoryApp({ settings: { api: false } });
   for (const path of ['/healthz', '/readyz', '/metrics', '/admin/lag']) {

@@ -25,7 +25,6 @@ import {
   problemOf,
   type Reply,
   replyOf,
-  withHeaders,
 } from './problem.ts';
 import { unescaped } from './query.ts';
 import type { Rates } from './rate.ts';
@@ -43,8 +42,6 @@ export interface IssueTools {
   metrics: Metrics;
   say: Log;
   replies: Replies;
-  /** Further headers of each answer, name and value in turn. */
-  headers: readonly string[];
 }
 
 const malformedId: Problem = malformed('couponId in the path must be 1 to 64 of a-z 0-9 -');
@@ -52,13 +49,11 @@ const internal: Problem = problem('INTERNAL', 'the operator finds the reason in 
 
 export class IssueRoute {
   private readonly tools: IssueTools;
-  private readonly ready: ReturnType<typeof prepare>;
   private accepted = 0;
   private readonly refused = new Map<string, number>();
 
   constructor(tools: IssueTools) {
     this.tools = tools;
-    this.ready = prepare(tools.headers);
     tools.replies.after(() => this.count());
   }
 
@@ -69,13 +64,13 @@ export class IssueRoute {
 
   press(asker: Asker, couponText: string, asked: Asked) {
     const couponId = couponIdOf(couponText);
-    if (couponId === undefined) return this.refuse(asker, this.ready.malformedId, asked);
+    if (couponId === undefined) return this.refuse(asker, ready.malformedId, asked);
     if (asked.key === undefined) {
       const shut = this.tools.door.latch.shut(couponId);
-      if (shut) return this.refuse(asker, this.ready[shut], asked);
+      if (shut) return this.refuse(asker, ready[shut], asked);
     }
     const fault = headFault(asked);
-    if (fault) return this.refuse(asker, this.reply(fault), asked);
+    if (fault) return this.refuse(asker, replyOf(fault), asked);
     const who = this.tools.auth.user(asked);
     if (who instanceof Promise) {
       who.then(
@@ -86,15 +81,15 @@ export class IssueRoute {
   }
 
   private known(asker: Asker, couponId: CouponId, asked: Asked, who: UserId | Problem) {
-    if (typeof who !== 'string') return this.refuse(asker, this.reply(who), asked);
+    if (typeof who !== 'string') return this.refuse(asker, replyOf(who), asked);
     const limited = this.tools.rates.refuse(who, () => addressOf(requestOf(asker)));
-    if (limited) return this.refuse(asker, this.reply(limited), asked);
+    if (limited) return this.refuse(asker, replyOf(limited), asked);
     if (asker instanceof PressConnection || !hasBody(asked)) return this.issue(asker, couponId, who, asked);
     const unfit = bodyFault(asked);
-    if (unfit) return this.refuse(asker, this.reply(unfit), asked);
+    if (unfit) return this.refuse(asker, replyOf(unfit), asked);
     readBody(asker.req, body => {
       const wrong = typeof body === 'string' ? contentFault(body) : body;
-      if (wrong) this.refuse(asker, this.reply(wrong), asked);
+      if (wrong) this.refuse(asker, replyOf(wrong), asked);
       else this.issue(asker, couponId, who, asked);
     });
   }
@@ -141,28 +136,27 @@ export class IssueRoute {
     const { length } = body;
     return [
       ...['content-type', 'application/json; charset=utf-8', 'content-length', String(length), 'location', location],
-      ...this.tools.headers,
     ];
   }
 
   private refusalReply(couponId: CouponId, refusal: Refusal): Reply {
     switch (refusal.code) {
       case 'UNKNOWN_COUPON':
-        return this.ready.unknownCoupon;
+        return ready.unknownCoupon;
       case 'NOT_ACCEPTED':
-        return this.ready.notAccepted;
+        return ready.notAccepted;
       case 'OUTCOME_UNKNOWN':
-        return this.ready.outcomeUnknown;
+        return ready.outcomeUnknown;
       case 'DUPLICATED_COUPON': {
         const { slot } = refusal;
         const more = { slot, userCouponId: userCouponIdOf(couponId, slot) };
-        return this.reply(problem('DUPLICATED_COUPON', 'this user holds the coupon already', { more }));
+        return replyOf(problem('DUPLICATED_COUPON', 'this user holds the coupon already', { more }));
       }
       case 'INACTIVE_COUPON': {
-        if (refusal.reason !== 'not_open') return this.ready[refusal.reason];
+        if (refusal.reason !== 'not_open') return ready[refusal.reason];
         const more = { reason: refusal.reason, opensAt: new Date(refusal.opensAt).toISOString() };
         const inS = Math.max(1, Math.ceil(refusal.waitMs / 1000));
-        return this.reply(problem('INACTIVE_COUPON', 'the coupon is not open yet', { more, retryAfterS: inS }));
+        return replyOf(problem('INACTIVE_COUPON', 'the coupon is not open yet', { more, retryAfterS: inS }));
       }
     }
   }
@@ -170,11 +164,7 @@ export class IssueRoute {
   private failed(asker: Asker, asked: Asked, error: unknown): void {
     const known = problemOf(error);
     if (!known) this.tools.say('error', `POST /coupons/{couponId}/issue failed: ${messageOf(error)}`);
-    this.refuse(asker, this.reply(known ?? internal), asked);
-  }
-
-  private reply(p: Problem): Reply {
-    return withHeaders(replyOf(p), this.tools.headers);
+    this.refuse(asker, replyOf(known ?? internal), asked);
   }
 
   /** While there may be a body that nobody reads. */
@@ -205,20 +195,17 @@ export class IssueRoute {
   }
 }
 
+const inactive = (reason: string, detail: string) => problem('INACTIVE_COUPON', detail, { more: { reason } });
+
 /** The answers that are always the same, whole. */
-function prepare(headers: readonly string[]) {
-  const inactive = (reason: string, detail: string) => problem('INACTIVE_COUPON', detail, { more: { reason } });
-  const problems = {
-    malformedId,
-    notAccepted,
-    outcomeUnknown,
-    unknownCoupon: problem('UNKNOWN_COUPON', 'there is no coupon with this id'),
-    sold_out: inactive('sold_out', 'all of them are taken'),
-    closed: inactive('closed', 'the sale is closed'),
-  };
-  const ready = Object.entries(problems).map(([name, p]) => [name, withHeaders(replyOf(p), headers)]);
-  return Object.fromEntries(ready) as Record<keyof typeof problems, Reply>;
-}
+const ready = {
+  malformedId: replyOf(malformedId),
+  notAccepted: replyOf(notAccepted),
+  outcomeUnknown: replyOf(outcomeUnknown),
+  unknownCoupon: replyOf(problem('UNKNOWN_COUPON', 'there is no coupon with this id')),
+  sold_out: replyOf(inactive('sold_out', 'all of them are taken')),
+  closed: replyOf(inactive('closed', 'the sale is closed')),
+};
 
 function couponIdOf(text: string): CouponId | undefined {
   if (isCouponId(text)) return text;

@@ -15,7 +15,6 @@ const ownSites = new Set([undefined, 'same-origin', 'none']);
 export interface OriginRules {
   /** The address the server listens on. */
   host: string;
-  corsOrigin?: string | undefined;
 }
 
 /** What a request says of where it comes from: its method and three of its headers. */
@@ -38,7 +37,6 @@ export function foreignFault(
   if (safeMethods.has(method)) return undefined;
   const name = URL.parse(`http://${asked}`)?.hostname ?? '';
   if (isLoopback(rules.host) && !isLoopback(name) && name !== rules.host) return ownNameOnly;
-  if (origin !== undefined && allows(rules.corsOrigin, origin)) return undefined;
   const isOwn = origin === undefined || URL.parse(origin)?.host === asked;
   return ownSites.has(site) && isOwn ? undefined : ownPagesOnly;
 }
@@ -46,6 +44,3 @@ export function foreignFault(
 /** The same of the button, which load tools press under any name: a browser says one of the two with every POST. */
 export const foreignPress = (from: Origin, rules: OriginRules): Problem | undefined =>
   from.origin === undefined && from.site === undefined ? undefined : foreignFault(from, rules);
-
-const allows = (corsOrigin: string | undefined, origin: string): boolean =>
-  corsOrigin === '*' || (corsOrigin !== undefined && corsOrigin !== '' && corsOrigin === origin);

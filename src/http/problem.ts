@@ -91,9 +91,6 @@ export function replyOf(p: Problem): Reply {
   return { status, headers: all, body, code };
 }
 
-export const withHeaders = (reply: Reply, headers: readonly string[]): Reply =>
-  headers.length === 0 ? reply : { ...reply, headers: [...reply.headers, ...headers] };
-
 export const unavailable: Problem = problem('UNAVAILABLE', 'a server that is needed does not answer, try again', {
   retryAfterS: retryAfterS.unavailable,
 });

@@ -20,7 +20,6 @@ import { createAccess } from './access.ts';
 import { adminRoutes, lagRoute } from './admin.ts';
 import { type AuthSettings, createAuth } from './auth.ts';
 import { Faults, guardConnections, isEnding, Pipelines, refuseUnreadable, tooManyPipelined } from './connection.ts';
-import { createCors } from './cors.ts';
 import { couponRoutes } from './coupons.ts';
 import { healthRoutes } from './health.ts';
 import { IssueRoute, issuePath } from './issue.ts';
@@ -49,7 +48,6 @@ import {
   type Reply,
   replyOf,
   unavailable,
-  withHeaders,
 } from './problem.ts';
 import type { Prometheus } from './prometheus.ts';
 import { parseQuery, unescaped } from './query.ts';
@@ -72,8 +70,6 @@ export interface HttpSettings {
   ratePerAddress?: number | undefined;
   /** Requests that cannot be read a second; no limit when absent or 0. */
   faultsPerAddress?: number | undefined;
-  /** A page of this origin (`*`: any) may call; none when absent. */
-  corsOrigin?: string | undefined;
   /** Shown in /openapi.json. */
   version?: string | undefined;
 }
@@ -165,7 +161,7 @@ export async function createHttp(tools: HttpTools): Promise<Http> {
   // Only who has the API pays for the pages about it.
   const docs = settings.api === false ? undefined : await import('./docs.ts');
   await docs?.openApi(app, settings.version ?? '0', settings.auth);
-  addHooks(app, front.cors.headers, say, routes);
+  addHooks(app, say, routes);
   if (settings.auth.kind === 'none') ownOriginOnly(app, settings);
   addRoutes(app, tools, front);
   docs?.declareFront(app, front);
@@ -196,34 +192,32 @@ type Front = ReturnType<typeof createFront>;
 function createFront(tools: HttpTools, bounds: Bounds) {
   const { settings, host, say } = tools;
   const auth = createAuth(settings.auth, host, say);
-  const cors = createCors(settings.corsOrigin);
   const replies = new Replies(say, tools.answersPerTurnMax);
   const rates = createRates(settings, host);
-  const shared = { ...tools, auth, rates, replies, headers: cors.headers };
+  const shared = { ...tools, auth, rates, replies };
   const issue = new IssueRoute(shared);
   const streams = new Streams({ ...shared, bounds });
   const pipelines = new Pipelines();
   const faults = new Faults(settings.faultsPerAddress, host);
-  const stopping = closing({ ...unavailable, detail: 'this server is stopping' }, cors.headers);
-  const nameless = closing(malformed('the header Host is missing'), cors.headers);
-  const crowded = closing(tooManyPipelined, cors.headers);
-  const unknown = withHeaders(replyOf(unknownTask), cors.headers);
+  const stopping = closing({ ...unavailable, detail: 'this server is stopping' });
+  const nameless = closing(malformed('the header Host is missing'));
+  const crowded = closing(tooManyPipelined);
+  const unknown = replyOf(unknownTask);
   const api = settings.api !== false;
   /** Undefined for who may press. */
   const foreign = (from: Origin): Reply | undefined => {
     const fault = settings.auth.kind === 'none' ? foreignPress(from, settings) : undefined;
-    return fault && closing(fault, cors.headers);
+    return fault && closing(fault);
   };
   let isStopping = false;
   let presses: Presses | undefined;
   return {
     auth,
-    cors,
     faults,
     replies,
     issue,
     streams,
-    refuse: (res: ServerResponse, fault: Problem) => replies.send(res, closing(fault, cors.headers)),
+    refuse: (res: ServerResponse, fault: Problem) => replies.send(res, closing(fault)),
     takePresses(server: Server, { checkMs, unreadMs }: Bounds) {
       const serve = (connection: PressConnection, { couponId, asked, from }: Press) => {
         const refusal = isStopping ? stopping : foreign(from);
@@ -266,15 +260,15 @@ function createFront(tools: HttpTools, bounds: Bounds) {
           // Through fastify, a task id that nobody was given would cost three times as much.
           const made = between(url, '/tasks/', '');
           if (made && !mayBeGiven(made, tools.sealer)) return replies.send(res, unknown);
-        } else if (method === 'OPTIONS' && cors.preflight) return replies.send(res, cors.preflight);
+        }
         handler(req, res);
       },
   };
 }
 
 /** The connection ends after it. */
-const closing = (fault: Problem, headers: readonly string[]): Reply => ({
-  ...replyOf({ ...fault, headers: ['connection', 'close', ...headers] }),
+const closing = (fault: Problem): Reply => ({
+  ...replyOf({ ...fault, headers: ['connection', 'close'] }),
   ends: true,
 });
 
@@ -298,10 +292,9 @@ function mayBeGiven(segment: string, sealer: Sealer): boolean {
   return taskId === undefined || sealer.knows(taskId);
 }
 
-function addHooks(app: FastifyInstance, headers: readonly string[], say: Log, routes: Routes): void {
+function addHooks(app: FastifyInstance, say: Log, routes: Routes): void {
   app.addHook('onRequest', async (_request, reply) => {
     reply.header('x-content-type-options', 'nosniff');
-    for (let i = 0; i < headers.length; i += 2) reply.header(headers[i] as string, headers[i + 1]);
   });
   // Where no body is needed none may be there.
   app.addHook('preValidation', async request => {

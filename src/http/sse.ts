@@ -12,7 +12,7 @@ import type { Status } from '../outcome.ts';
 import type { Sealer } from '../task.ts';
 import { addressOf, askedOf } from './asked.ts';
 import { retryAfterS } from './limits.ts';
-import { type NotOffered, notOffered, problem, type Reply, replyOf, unavailable, withHeaders } from './problem.ts';
+import { type NotOffered, notOffered, problem, type Reply, replyOf, unavailable } from './problem.ts';
 import { unescaped } from './query.ts';
 import { networkOf } from './rate.ts';
 import type { Replies, Writer } from './replies.ts';
@@ -26,8 +26,6 @@ export interface StreamTools {
   metrics: Metrics;
   replies: Replies;
   notOffered?: NotOffered;
-  /** Further headers of each answer, name and value in turn. */
-  headers: readonly string[];
   /** How many may be open. An IPv6 address is one of its /64. */
   bounds: { streams: number; streamsPerAddress: number };
 }
@@ -35,6 +33,11 @@ export interface StreamTools {
 /** The wheel turns once a second, so that pings are spread over their period. */
 const spokeMs = 1_000;
 const spokes = Math.max(1, Math.round(pingMs / spokeMs));
+
+const streamHead = [
+  ...['content-type', 'text/event-stream; charset=utf-8', 'cache-control', 'no-store'],
+  ...['x-accel-buffering', 'no'],
+];
 
 const refusals = {
   unknown: replyOf(unknownTask),
@@ -59,7 +62,6 @@ export class Streams {
   private readonly tools: StreamTools;
   private readonly wheel: Set<Stream>[] = Array.from({ length: spokes }, () => new Set());
   private readonly addresses = new Map<string, Address>();
-  private readonly head: string[];
   private readonly none: Reply | undefined;
   private timer: NodeJS.Timeout | undefined;
   private spoke = 0;
@@ -69,10 +71,6 @@ export class Streams {
     this.tools = tools;
     const why = tools.notOffered?.events;
     this.none = why === undefined ? undefined : replyOf(notOffered(why));
-    this.head = [
-      ...['content-type', 'text/event-stream; charset=utf-8', 'cache-control', 'no-store'],
-      ...['x-accel-buffering', 'no', ...tools.headers],
-    ];
   }
 
   /** `taskText` is what stands in the path. */
@@ -81,18 +79,18 @@ export class Streams {
     const taskId = unescaped(taskText) ?? '';
     const task = openTask(taskId, this.tools);
     const { accept, lastEventId } = askedOf(req.rawHeaders);
-    if ('code' in task) return this.refuse(res, task === unknownTask ? refusals.unknown : refusals.unavailable);
-    if (this.none) return this.refuse(res, this.none);
-    if (!accepts(accept)) return this.refuse(res, refusals.form);
-    if (req.method === 'HEAD') return out.send(res, { status: 200, headers: this.head, body: '' });
-    if (this.open >= this.tools.bounds.streams) return this.refuse(res, refusals.full);
+    if ('code' in task) return out.send(res, task === unknownTask ? refusals.unknown : refusals.unavailable);
+    if (this.none) return out.send(res, this.none);
+    if (!accepts(accept)) return out.send(res, refusals.form);
+    if (req.method === 'HEAD') return out.send(res, { status: 200, headers: streamHead, body: '' });
+    if (this.open >= this.tools.bounds.streams) return out.send(res, refusals.full);
     const address = this.admit(networkOf(addressOf(res.req)));
-    if (!address) return this.refuse(res, refusals.fullForOne);
+    if (!address) return out.send(res, refusals.fullForOne);
     const stream = new Stream(this, res, taskId, task.couponId, seenOf(lastEventId), this.open % spokes, address);
     this.open++;
     (this.wheel[stream.spoke] as Set<Stream>).add(stream);
     this.timer ??= setInterval(() => this.turn(), spokeMs);
-    stream.begin(this.head, this.retryMs());
+    stream.begin(this.retryMs());
     stream.leave = this.tools.hub.watch(task, stream);
     this.later(stream);
   }
@@ -125,10 +123,6 @@ export class Streams {
     this.addresses.set(name, address);
     address.streams++;
     return address;
-  }
-
-  private refuse(res: ServerResponse, reply: Reply): void {
-    this.tools.replies.send(res, withHeaders(reply, this.tools.headers));
   }
 
   /** Spread at random, so that those who lost their server do not come back all at once. */
@@ -197,10 +191,10 @@ class Stream implements Watching, Writer {
     this.chunked = res.req.httpVersionMinor > 0;
   }
 
-  begin(head: string[], retryMs: number): void {
+  begin(retryMs: number): void {
     const { res } = this;
     res.on('close', () => this.close());
-    res.writeHead(200, head);
+    res.writeHead(200, streamHead);
     // What was asked is not needed any more, and there may be many of us.
     res.req.rawHeaders = [];
     this.put(`retry: ${retryMs}\n\n`);
