@@ -187,7 +187,11 @@ async function groundEmbedded({ config, host, metrics, say, lost }: Surroundings
 }
 
 const groundCluster = (around: Surroundings, { wrap }: Options): Promise<Ground> =>
-  groundServers(around, wrap, (_store, closers) => openKafka(around, closers));
+  groundServers(around, wrap, async closers => {
+    // The topics first: a start that they refuse has migrated nothing.
+    const log = await openKafka(around, closers);
+    return { log, store: await openPostgres(around, closers) };
+  });
 
 /** The architecture that the cluster replaced: queues in Redis, and two schedulers that tick. */
 async function groundScheduler(around: Surroundings, { wrap }: Options): Promise<Ground> {
@@ -201,7 +205,8 @@ async function groundScheduler(around: Surroundings, { wrap }: Options): Promise
     const guarded = lease ? underLease(ports, lease) : ports;
     return wrap?.(guarded) ?? guarded;
   };
-  const ground = await groundServers(around, wrapHeld, async (store, closers) => {
+  const ground = await groundServers(around, wrapHeld, async closers => {
+    const store = await openPostgres(around, closers);
     const queues = await createRedisQueues({
       ...{ ...redis, partitions },
       async beginsAt(name, partition) {
@@ -218,7 +223,7 @@ async function groundScheduler(around: Surroundings, { wrap }: Options): Promise
       lease = await takeLease({ ...redis, name, remedy, lost: around.lost });
       closers.push(lease);
     }
-    return queues;
+    return { log: queues, store };
   });
   const batch: Record<string, number> = { reserve: tickBatch, persist: tickBatch + changesBesideWinnersMax };
   return {
@@ -248,7 +253,7 @@ async function groundServers(
   { config, host, metrics, say }: Surroundings,
   wrap: Options['wrap'],
   /** What it opens it adds to the closers. */
-  openLog: (store: CouponStore, closers: Closer[]) => Promise<EventLog>,
+  open: (closers: Closer[]) => Promise<{ log: EventLog; store: CouponStore }>,
 ): Promise<Ground> {
   const { createRedisLedger } = await import('./redis/ledger.ts');
   const { createRedisBoard } = await import('./redis/board.ts');
@@ -256,8 +261,7 @@ async function groundServers(
   const closers: Closer[] = [];
   const stop = () => closeAll(closers);
   try {
-    const store = await openPostgres({ config, say }, closers);
-    const log = await openLog(store, closers);
+    const { log, store } = await open(closers);
     // Another log has a ledger and a board of its own: what an older one left in Redis can mislead nobody.
     const prefix = ['dibs', namespace, hash('sha256', log.identity).slice(0, 8)].filter(Boolean).join(':');
     const redis = { url: config.redisUrl, prefix, host, log: say };
@@ -281,22 +285,28 @@ interface Closer {
   close(): Promise<void>;
 }
 
-type Opening = Pick<Surroundings, 'config' | 'host' | 'say'>;
+type Opening = Pick<Surroundings, 'config' | 'host' | 'say'> & { mustExist?: boolean };
 
-async function openPostgres({ config, say }: Omit<Opening, 'host'>, closers: Closer[]): Promise<CouponStore> {
+async function openPostgres({ config, say, mustExist }: Opening, closers: Closer[]): Promise<CouponStore> {
   const { createPostgresStore } = await import('./postgres/store.ts');
   const schema = config.namespace ? `dibs_${config.namespace}` : 'dibs';
-  const store = await createPostgresStore({ url: config.databaseUrl, schema, log: say });
+  const store = await createPostgresStore({
+    ...{ url: config.databaseUrl, schema, log: say },
+    ...(mustExist && { mustExist }),
+  });
   closers.push(store);
   return store;
 }
 
-async function openKafka({ config, host, say }: Opening, closers: Closer[]): Promise<EventLog> {
+async function openKafka({ config, host, say, mustExist }: Opening, closers: Closer[]): Promise<EventLog> {
   const { createKafkaLog } = await import('./kafka/log.ts');
   const { namespace, partitions, replication, minInsync, groupSessionMs: sessionMs, kafkaBrokers: brokers } = config;
   const topicPrefix = namespace ? `${namespace}.` : '';
   const topics = { topicPrefix, partitions, replication, minInsync };
-  const log = await createKafkaLog({ ...topics, brokers, sessionMs, host, log: say });
+  const log = await createKafkaLog({
+    ...{ ...topics, brokers, sessionMs, host, log: say },
+    ...(mustExist && { mustExist }),
+  });
   closers.push(log);
   return log;
 }
@@ -310,18 +320,17 @@ export interface Reading extends Closer {
   store: CouponReader;
 }
 
-/** Log and store alone, for who only reads, beside a server too. @throws Refused in one sentence. */
+/** Log and store alone, for who only reads, beside a server too: nothing is made or migrated. @throws Refused in one sentence. */
 export async function openForReading(config: Config): Promise<Reading> {
   if (config.profile === 'scheduler') {
     throw new Refused('--profile scheduler: what was read from its queues is gone, so there is no log to dump');
   }
   const closers: Closer[] = [];
   const close = () => closeAll(closers);
-  const opening = { config, host: createHost(), say: await createLog(config) };
+  const opening = { config, host: createHost(), say: await createLog(config), mustExist: true };
   if (config.profile === 'cluster') {
     try {
-      const store = await openPostgres(opening, closers);
-      return { log: await openKafka(opening, closers), store, close };
+      return { log: await openKafka(opening, closers), store: await openPostgres(opening, closers), close };
     } catch (error) {
       await close();
       throw error;

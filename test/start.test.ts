@@ -1,6 +1,7 @@
 /** Starting: what is made, what is refused with one sentence, and what is there again afterwards. */
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { freePort } from '../scripts/services/port.ts';
@@ -237,6 +238,38 @@ describe('start, cluster', { skip: noCluster, timeout: 90_000 }, () => {
       };
       await unready(/^503 persist stopped: the log was cut or made anew: .*coupon-issued partition 0/);
       assert.deepEqual(await ground.rows('mine'), [], 'a winner of the old log is not mixed into the new one');
+    } finally {
+      await ground.close();
+    }
+  });
+
+  test('a start that the topics refuse, and a dump of what is not there, make and migrate nothing', async () => {
+    const ground = await clusterGround({ partitions: '1' });
+    const { sql, kafka, namespace } = ground;
+    const schema = `dibs_${namespace}`;
+    const isThere = async () => (await sql.query('select 1 from pg_namespace where nspname = $1', [schema])).rowCount;
+    const ours = async () => (await kafka.listTopics()).filter(name => name.startsWith(`${namespace}.`));
+    const dumped = async (wanted: RegExp) => {
+      const child = spawn(['dump', join(tmpdir(), namespace)], ground.environment);
+      assert.equal((await child.ended).code, 2);
+      assert.match(child.err, wanted);
+    };
+    try {
+      await dumped(/^dibs: There is no topic [^\n]*: name the brokers of a server with DIBS_KAFKA_BROKERS\.\n$/);
+      assert.deepEqual([await ours(), await isThere()], [[], 0]);
+      await kafka.createTopics({ topics: logNames.map(log => `${namespace}.${log}`), partitions: 3, replicas: 1 });
+      await until(async () => (await ours()).length === logNames.length);
+      await assert.rejects(ground.start(), refusal(/has 3 partitions but 1 are configured/));
+      assert.equal(await isThere(), 0);
+
+      await kafka.deleteTopics({ topics: await ours() });
+      await until(async () => (await ours()).length === 0);
+      await (await ground.start()).stop();
+      await sql.query(`update ${schema}.meta set value = '1' where name = 'schema_version'`);
+      await dumped(/^dibs: schema [^\n]* has version 1, this build needs \d+: use the build that serves it\n$/);
+      await sql.query(`drop schema ${schema} cascade`);
+      await dumped(/^dibs: there is no dibs in schema [^\n]*: name the database of a server with DIBS_DATABASE_URL\n$/);
+      assert.equal(await isThere(), 0);
     } finally {
       await ground.close();
     }

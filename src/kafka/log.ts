@@ -21,6 +21,8 @@ export interface KafkaOptions {
   partitions: number;
   replication: number;
   minInsync: number;
+  /** Topics that are missing are refused, not made. */
+  mustExist?: boolean;
   /** A process that died leaves its partitions to others after this long. */
   sessionMs?: number;
   host: Host;

@@ -9,6 +9,8 @@ export interface TopicOptions {
   partitions: number;
   replication: number;
   minInsync: number;
+  /** Topics that are missing are refused, not made. */
+  mustExist?: boolean | undefined;
 }
 
 /** At least as much as a batch of ours may have. */
@@ -76,7 +78,13 @@ async function tryOpen(
   options: TopicOptions,
 ): Promise<{ topics: Topics; identity: string }> {
   const there = new Set(await admin.listTopics());
-  for (const log of logNames) if (!there.has(kafka.prefix + log)) await createTopic(kafka, admin, log, options);
+  const missing = logNames.filter(log => !there.has(kafka.prefix + log));
+  if (options.mustExist && missing.length > 0) {
+    throw new Refused(
+      `There is no topic ${kafka.prefix}${missing[0]} at ${kafka.brokers.join(',')}: name the brokers of a server with DIBS_KAFKA_BROKERS.`,
+    );
+  }
+  for (const log of missing) await createTopic(kafka, admin, log, options);
   const names = logNames.map(log => kafka.prefix + log);
   const metadata = await admin.metadata({ topics: [...names], forceUpdate: true });
   const found = logNames.map(log => {

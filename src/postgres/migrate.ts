@@ -17,11 +17,19 @@ export interface Server {
   options: string;
 }
 
-export async function migrate(url: string, schema: string, log: Log, msMax = startMsMax): Promise<Server> {
+export interface MigrateOptions {
+  /** How long it waits for a server that is away. */
+  msMax?: number | undefined;
+  /** Nothing is made or changed: what is not as this build needs it is refused. */
+  mustExist?: boolean | undefined;
+}
+
+export async function migrate(url: string, schema: string, log: Log, options: MigrateOptions = {}): Promise<Server> {
+  const { msMax = startMsMax, mustExist = false } = options;
   const deadline = Date.now() + msMax;
   for (let attempt = 1; ; attempt++) {
     try {
-      return await migrateOnce(url, schema, log);
+      return await migrateOnce(url, schema, log, mustExist);
     } catch (error) {
       if (refusals.has(sqlState(error) ?? '')) {
         throw new Refused(
@@ -39,7 +47,7 @@ export async function migrate(url: string, schema: string, log: Log, msMax = sta
 /** Wrong password, no such role, no such database, no right to connect or to create. */
 const refusals = new Set(['28P01', '28000', '3D000', '42501']);
 
-async function migrateOnce(url: string, schema: string, log: Log): Promise<Server> {
+async function migrateOnce(url: string, schema: string, log: Log, mustExist: boolean): Promise<Server> {
   const client = new pg.Client(clientConfig({ url, schema, statementMsMax: scanMsMax }));
   client.on('error', () => {});
   try {
@@ -51,6 +59,14 @@ async function migrateOnce(url: string, schema: string, log: Log): Promise<Serve
     if (before > files.length) {
       throw new Refused(`schema ${schema} has version ${before}, this build knows ${files.length}: run a newer build`);
     }
+    if (mustExist && before < files.length) {
+      throw new Refused(
+        before === 0
+          ? `there is no dibs in schema ${schema}: name the database of a server with DIBS_DATABASE_URL`
+          : `schema ${schema} has version ${before}, this build needs ${files.length}: use the build that serves it`,
+      );
+    }
+    if (before === 0) await makeSchema(client, schema);
     for (const name of files.slice(before)) {
       await client.query(await readFile(join(folder, name), 'utf8'));
       log('info', `migrated ${schema}: ${name}`);
@@ -69,9 +85,13 @@ async function migrateOnce(url: string, schema: string, log: Log): Promise<Serve
   }
 }
 
-async function schemaVersion(client: pg.Client, schema: string): Promise<number> {
+/** Who may not make one may have been given one. */
+async function makeSchema(client: pg.Client, schema: string): Promise<void> {
   const there = await client.query('select 1 from pg_namespace where nspname = $1', [schema]);
   if (there.rowCount === 0) await client.query(`create schema ${quoted(schema)}`);
+}
+
+async function schemaVersion(client: pg.Client, schema: string): Promise<number> {
   const meta = await client.query('select 1 from pg_tables where schemaname = $1 and tablename = $2', [schema, 'meta']);
   if (meta.rowCount === 0) return 0;
   const version = await client.query(`select value from meta where name = 'schema_version'`);

@@ -18,6 +18,8 @@ export interface PostgresStoreOptions {
   poolMax?: number;
   /** How long the start waits for a server that is away. */
   startMsMax?: number;
+  /** Nothing is made or migrated: what is not as this build needs it is refused. */
+  mustExist?: boolean;
 }
 
 export interface PostgresStore extends CouponStore {
@@ -35,7 +37,7 @@ const scanPoolMax = 2;
 export async function createPostgresStore(given: PostgresStoreOptions): Promise<PostgresStore> {
   const { url, schema = 'dibs', log } = given;
   assertUrl(url);
-  const { options } = await migrate(url, schema, log, given.startMsMax);
+  const { options } = await migrate(url, schema, log, { msMax: given.startMsMax, mustExist: given.mustExist });
   const counts: Counted = { statements: 0 };
   const pool = (max: number, statementMsMax: number, waitMsMax?: number) =>
     new Connections(

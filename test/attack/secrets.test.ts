@@ -128,7 +128,9 @@ suite('secrets when a server refuses us', () => {
     for (const bytes of ['', 'HTTP/1.1 400 Bad Request\r\n\r\n']) {
       const url = secrets.databaseUrl.replace(':1/', `:${await saying(t, bytes)}/`);
       const said: string[] = [];
-      const error = await migrate(url, 'dibs', (_level, message) => void said.push(message), 0).catch(e => e);
+      const error = await migrate(url, 'dibs', (_level, message) => void said.push(message), { msMax: 0 }).catch(
+        e => e,
+      );
       const sentence = sentenceOf(error, '');
       assert.equal(typeof sentence, 'string', String(error));
       assertSilent(`${said} ${sentence} ${inspect(error, { depth: 9 })}`, JSON.stringify(bytes));
