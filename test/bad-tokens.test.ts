@@ -140,6 +140,29 @@ describe('bad tokens', () => {
     }
   });
 
+  test('a token that names no key is let in by whichever key of the set signed it, and by no other', async t => {
+    const other = generateKeyPairSync('rsa', { modulusLength: 2048 });
+    const [one, two] = [rsa, other].map(pair => pair.publicKey.export({ format: 'jwk' })) as [object, object];
+    const several = await startKeySet({ ...one, kid: 'one' });
+    several.serve([
+      { ...one, kid: 'one' },
+      { ...two, kid: 'two' },
+    ]);
+    const app = await startMemoryApp({ settings: { auth: { kind: 'jwt', jwksUrl: several.url } } });
+    t.after(() => Promise.all([app.stop(), several.close()]));
+    const told = async ({ privateKey }: { privateKey: KeyObject }, payload: object) => {
+      const authorization = `Bearer ${token({ alg: 'RS256' }, payload, rs256(privateKey))}`;
+      return call(app.url, 'GET /me/coupons', { headers: { authorization } });
+    };
+    for (const pair of [rsa, other]) {
+      assert.equal((await told(pair, claims)).status, 200);
+      const late = await told(pair, { ...claims, exp: inS(-60) });
+      assertProblem(late, '401 UNAUTHENTICATED');
+      assert.match(late.body.detail, /expired/);
+    }
+    assertProblem(await told(stranger, claims), '401 UNAUTHENTICATED');
+  });
+
   test('a key set that is away is no fault of the token', async () => {
     const app = await startMemoryApp({ settings: { auth: { kind: 'jwt', jwksUrl: 'http://127.0.0.1:9/' } } });
     const headers = { authorization: `Bearer ${signed(claims)}` };

@@ -82,14 +82,37 @@ function verifier(settings: Extract<AuthSettings, { kind: 'jwt' }>, host: Host, 
   if (jwksUrl !== undefined) {
     const known = loaded().then(jose => {
       const keys = keySet(jwksUrl, jose, host, say);
-      return (token: string) => jose.jwtVerify(token, keys, { ...options, algorithms: asymmetric });
+      const rules = { ...options, algorithms: asymmetric };
+      return (token: string) => ofKeySet(token, keys, rules, jose);
     });
-    return async token => (await (await known)(token)).payload;
+    return async token => (await known)(token);
   }
   if (secret === undefined || secret === '') throw new Error('jwt needs a secret or the URL of a key set');
   const key = new TextEncoder().encode(secret);
   const known = loaded();
   return async token => (await (await known).jwtVerify(token, key, { ...options, algorithms: ['HS256'] })).payload;
+}
+
+/** A token that names no key is one of whichever key fits it. */
+async function ofKeySet(
+  token: string,
+  keys: JWTVerifyGetKey,
+  rules: JWTVerifyOptions,
+  jose: Jose,
+): Promise<JWTPayload> {
+  try {
+    return (await jose.jwtVerify(token, keys, rules)).payload;
+  } catch (error) {
+    if (!(error instanceof jose.errors.JWKSMultipleMatchingKeys)) throw error;
+    for await (const key of error) {
+      try {
+        return (await jose.jwtVerify(token, key, rules)).payload;
+      } catch (fault) {
+        if (!(fault instanceof jose.errors.JWSSignatureVerificationFailed)) throw fault;
+      }
+    }
+    throw error;
+  }
 }
 
 /**
