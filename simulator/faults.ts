@@ -120,6 +120,9 @@ function befall(world: World, fault: FaultPlan) {
     case 'broker_clock':
       log.skewMs[partition] = new Random(word).int(-900, 900);
       return;
+    case 'host_clock':
+      world.skewMs[fault.instance % world.skewMs.length] = new Random(word).int(-600_000, 600_000);
+      return;
     case 'hints_broken':
       if (instance) world.breaks.get(instance.life)?.();
       return;

@@ -97,9 +97,11 @@ export class Instance {
   }
 }
 
-/** A clock that is ahead or behind, chance of its own, and timers that are events of the run. */
-export function hostOf(life: Life, { skewMs }: InstancePlan, seed: number, scheduler: Scheduler, epoch: number): Host {
+/** A clock that is set by `now`, chance of its own, and timers that are events of the run. */
+export function hostOf(life: Life, now: () => number, seed: number, scheduler: Scheduler): Host {
   const random = new Random(mix(seed, hashOf(life.name)));
+  // Each process counts from a moment of its own.
+  const elapsedFrom = hashOf(life.name) % 1_000_000;
   const every = (ms: number, call: () => void): (() => void) => {
     const turn = () => {
       planned = scheduler.in(ms, life, `${life.name} ticks`, turn);
@@ -117,8 +119,8 @@ export function hostOf(life: Life, { skewMs }: InstancePlan, seed: number, sched
     };
   };
   return {
-    now: () => epoch + scheduler.now + skewMs,
-    elapsed: () => scheduler.now,
+    now,
+    elapsed: () => elapsedFrom + scheduler.now,
     randomBytes: n => Buffer.alloc(n).map(() => random.int(0, 255)) as Buffer,
     delay: (ms, signal) =>
       new Promise(resolve => {

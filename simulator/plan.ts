@@ -9,7 +9,7 @@ export const servers: readonly Server[] = ['log', 'ledger', 'store', 'board'];
 export interface InstancePlan {
   name: string;
   roles: Role[];
-  /** ms that its clock is ahead. */
+  /** ms that its clock is ahead at first. */
   skewMs: number;
   /** Part of the batches of the plan that its stages take: where a batch ends differs from owner to owner. */
   batchPart: number;
@@ -69,8 +69,9 @@ export type FaultKind =
   | 'bad_change'
   | 'change_repeated'
   | 'broker_clock'
+  | 'host_clock'
   | 'hints_broken';
-export const faultKinds: readonly FaultKind[] = [
+const faultKinds: readonly FaultKind[] = [
   ...(['kill', 'stop', 'pause', 'cut', 'server_down', 'ledger_emptied', 'ledger_back', 'holder_lost'] as const),
   ...(['board_emptied', 'board_back', 'redis_back', 'store_back', 'moved', 'user_barred', 'bad_request'] as const),
   ...(['bad_change', 'change_repeated', 'broker_clock', 'hints_broken'] as const),
@@ -161,7 +162,7 @@ export function planOf(seed: number): Plan {
   const bursts = Array.from({ length: int(1, 4) }, () => int(0, spanMs));
   const calmAt = spanMs + 150 + (intensity === 0 ? 0 : pick([0, 300, 1_500]));
   const rate = (most: number) => (intensity > 0 && chance(0.4) ? random.part() * most * intensity : 0);
-  return {
+  const plan: Plan = {
     ...{ seed, partitions, instances, coupons, spared: [] },
     faults: faultsOf(random, focus, intensity, calmAt, partitions, bursts),
     batchMax: {
@@ -183,9 +184,25 @@ export function planOf(seed: number): Plan {
       ...{ twice: rate(0.08), stale: rate(0.1), slow: rate(0.05), hintLost: rate(0.3) },
     },
     calmAt,
-    // Drawn last: what else a seed plans does not depend on it.
+    // Drawn last: what else a seed plans does not depend on it, nor on the clocks of hosts.
     applyMax: pick([1, 2, 500]),
   };
+  return { ...plan, faults: [...plan.faults, ...clockStepsOf(random, plan, intensity)] };
+}
+
+/** Somebody sets a host's clock, mostly while something else befalls it or a sale opens. */
+function clockStepsOf(random: Random, { calmAt, faults, coupons }: Plan, intensity: number): FaultPlan[] {
+  const { int, chance, pick } = bound(random);
+  if (intensity === 0 || chance(0.5)) return [];
+  const openings = coupons.flatMap(({ opensAt }) => (opensAt === null ? [] : { at: opensAt, instance: int(0, 9) }));
+  return Array.from({ length: int(1, 3) }, (_, i) => {
+    const { at, instance } = pick([...faults, ...openings]);
+    return {
+      ...{ id: faults.length + i, kind: 'host_clock', ms: 0, instance },
+      at: chance(0.3) ? int(0, calmAt) : Math.min(calmAt, Math.max(0, at + int(-300, 500))),
+      ...{ server: 'log', partition: 0, word: int(0, 99) },
+    };
+  });
 }
 
 function faultsOf(

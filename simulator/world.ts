@@ -34,6 +34,8 @@ export class World {
   readonly facts: Facts;
   readonly checks: RoadChecks;
   readonly told: ToldChecks;
+  /** ms that the clocks of their hosts are ahead. */
+  readonly skewMs: number[];
   /** The processes of now, by their place in the plan. */
   readonly instances: (Instance | undefined)[];
   /** How to tell a process that its subscription broke. */
@@ -78,6 +80,7 @@ export class World {
     this.told = new ToldChecks(this.facts, plan);
     this.log.appended = (log, partition, entries) => this.checks.appended(log, partition, entries);
     this.instances = plan.instances.map(() => undefined);
+    this.skewMs = plan.instances.map(({ skewMs }) => skewMs);
   }
 
   start(): void {
@@ -138,7 +141,8 @@ export class World {
 
   private startInstance(plan: InstancePlan, place: number): void {
     const life: Life = { name: `${plan.name}.${++this.starts}`, alive: true, pausedUntil: 0 };
-    const host = hostOf(life, plan, this.plan.seed, this.scheduler, epoch);
+    const now = () => epoch + this.scheduler.now + (this.skewMs[place] as number);
+    const host = hostOf(life, now, this.plan.seed, this.scheduler);
     const instance = new Instance(plan, life, this.plan, portsOf(this, life), host, (level, message) => {
       this.scheduler.note(`${life.name} says: ${message}`);
       if (level === 'error') this.facts.fail('no_alarm', `${life.name}: ${message}`);

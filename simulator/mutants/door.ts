@@ -65,6 +65,19 @@ export const doorMutants: readonly Mutant[] = [
     replace: 'time - known.most.clock',
   },
   {
+    name: "the door and its latch are measured by the host's clock",
+    file: 'issue.ts',
+    find: '  constructor(tools: DoorTools) {\n',
+    replace:
+      '  constructor(given: DoorTools) {\n    const tools = { ...given, host: { ...given.host, elapsed: given.host.now } };\n',
+  },
+  {
+    name: "the hub's turns are measured by the host's clock",
+    file: 'hub.ts',
+    find: '    this.host = tools.host;',
+    replace: '    this.host = { ...tools.host, elapsed: tools.host.now };',
+  },
+  {
     name: "the door closes by the host's clock",
     file: 'issue.ts',
     find: 'clock >= closesAt',

@@ -10,6 +10,12 @@ export const stageMutants: readonly Mutant[] = [
       '  if (frontier) await ledger.told(partition, tenure.build, tenure.markFrom, next);\n  await appendInParts(log, changeLog, partition, ',
   },
   {
+    name: "a stage's rests and notes are measured by the host's clock",
+    file: 'stage.ts',
+    find: '    this.tools = tools;',
+    replace: '    this.tools = { ...tools, host: { ...tools.host, elapsed: tools.host.now } };',
+  },
+  {
     name: 'a new owner begins at next, not at told',
     file: 'reserve.ts',
     find: 'return Math.min(place.told, place.next);',
