@@ -154,7 +154,7 @@ export class FrontDoor {
     if (key === undefined) {
       const shut = this.latch.shut(coupon.couponId);
       if (shut) return inactive[shut];
-      const early = this.early(coupon);
+      const early = this.early(coupon, false);
       if (early) {
         // It may be closed before it opens.
         this.latch.watch(coupon);
@@ -238,9 +238,9 @@ export class FrontDoor {
   }
 
   /** Whether the log's clock is surely before the opening. */
-  private early({ body: { opensAt }, partition }: CouponRow): Refusal | undefined {
+  private early({ body: { opensAt }, partition }: CouponRow, asks: boolean): Refusal | undefined {
     if (opensAt === null) return undefined;
-    const waitMs = this.clock.msBefore(partition, opensAt);
+    const waitMs = this.clock.msBefore(partition, opensAt, asks);
     if (waitMs === undefined) return undefined;
     return { kind: 'refused', code: 'INACTIVE_COUPON', reason: 'not_open', opensAt, waitMs };
   }
@@ -310,7 +310,7 @@ export class FrontDoor {
     const { closesAt } = coupon.body;
     const phase = changes.at(-1)?.phase;
     if (phase === 'closed') return inactive.closed;
-    const early = this.early(coupon);
+    const early = this.early(coupon, true);
     if (early) return early;
     // The clock of a partition never goes back: what comes after this place comes too late.
     if (phase !== undefined && closesAt !== null && clock >= closesAt) return inactive.closed;

@@ -42,8 +42,11 @@ export class LogClock {
     known.asked = undefined;
   }
 
-  /** How long until `time` by the log's clock, ms; undefined when it may be reached, or to find that out. */
-  msBefore(partition: number, time: Millis): number | undefined {
+  /**
+   * How long until `time` by the log's clock, ms; undefined when it may be reached, or to find that out. Only who
+   * `asks` sends a request that is let through to the log, so only that uses up the one of this second.
+   */
+  msBefore(partition: number, time: Millis, asks: boolean): number | undefined {
     const known = this.partitions.get(partition);
     if (!known?.most) return undefined;
     const now = this.host.elapsed();
@@ -51,7 +54,7 @@ export class LogClock {
     const left = time - (known.most.clock + ageMs);
     if (ageMs > logClockMsMax || left <= clockSkewMsMax) return undefined;
     if (ageMs > logClockRenewMs && now - known.renewedAt > renewEveryMs) {
-      known.renewedAt = now;
+      if (asks) known.renewedAt = now;
       return undefined;
     }
     return left;

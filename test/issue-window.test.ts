@@ -92,16 +92,19 @@ suite('a window is judged by the clock of the log', () => {
     decided();
     assert.deepEqual(await press('mia', 1, 'w'), notOpen(openMs - 5_000));
   });
-  test('what is known is renewed by one request a second, and given up when it is old', async () => {
-    opensAt += 3_600_000;
-    on.state.coupons.set('w', rowOf('w', { opensAt }));
-    await known();
-    on.host.time += logClockRenewMs + 1_001;
-    const crowd = await Promise.all(['a1', 'a2', 'a3'].map(user => press(user, 1, 'w')));
-    assert.deepEqual(crowd.map(codeOf), ['accepted', 'INACTIVE_COUPON', 'INACTIVE_COUPON']);
-    on.host.time += logClockMsMax;
-    assert.equal(codeOf(await press('a4', 1, 'w')), 'accepted');
-  });
+  for (const key of [1, undefined]) {
+    test(`what is known is renewed by one request a second, and given up when it is old (${key ? 'with' : 'without'} a key)`, async () => {
+      opensAt += 3_600_000;
+      on.state.coupons.set('w', rowOf('w', { opensAt }));
+      await known();
+      assert.equal(codeOf(await press('a0', key, 'w')), 'INACTIVE_COUPON');
+      on.host.time += logClockRenewMs + 1_001;
+      const crowd = await Promise.all(['a1', 'a2', 'a3'].map(user => press(user, key, 'w')));
+      assert.deepEqual(crowd.map(codeOf), ['accepted', 'INACTIVE_COUPON', 'INACTIVE_COUPON']);
+      on.host.time += logClockMsMax;
+      assert.equal(codeOf(await press('a4', key, 'w')), 'accepted');
+    });
+  }
   test('closed once the partition is past it, by any entry', async () => {
     assert.ok(on.state.view);
     on.host.time = opensAt + 3_600_000;
