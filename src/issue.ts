@@ -154,12 +154,10 @@ export class FrontDoor {
     if (key === undefined) {
       const shut = this.latch.shut(coupon.couponId);
       if (shut) return inactive[shut];
-      const early = this.early(coupon, false);
-      if (early) {
-        // It may be closed before it opens.
-        this.latch.watch(coupon);
-        return early;
-      }
+      // Where the phase is not known it may be closed before it opens: the filter reads it.
+      const isUnopened = this.latch.phase(coupon.couponId) === 'not_open';
+      const early = isUnopened ? this.early(coupon, false) : undefined;
+      if (early) return early;
     }
     // Partitions were added since this process was started: others may know it.
     const isElsewhere = this.lanes[coupon.partition] === undefined;

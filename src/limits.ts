@@ -36,7 +36,7 @@ export const appendAnswerMsMax = 900;
 export const filterMsMax = 250;
 /** After a filter read failed, everyone passes for this long before the next try. */
 export const filterPauseMs = 500;
-/** How long a sold-out or closed coupon may be refused from memory after the read that confirmed it was sent. */
+/** How long a coupon's phase may be refused by from memory after the read that confirmed it was sent. */
 export const latchMsMax = 1_000;
 /** Coupons whose state one process follows in its background read. */
 export const latchCouponsMax = 1_000;

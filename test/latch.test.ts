@@ -57,6 +57,10 @@ suite('a latch', () => {
       ['a', 'b', 'd', 'e', 'f', 'never'].map(id => latch.shut(id)),
       ['sold_out', 'closed', undefined, undefined, undefined, undefined],
     );
+    assert.deepEqual(
+      ['d', 'e', 'f'].map(id => latch.phase(id)),
+      ['open', 'not_open', undefined],
+    );
     assert.deepEqual(asked, [['a', 'b', 'd', 'e', 'f']]);
   });
   test('holds for at most its time from when the read was sent, not from when it was answered', async () => {
