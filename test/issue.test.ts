@@ -338,9 +338,11 @@ suite('the latch at the door', () => {
   });
 });
 
-test('a coupon of a partition that was added since this process was started is not accepted here', async () => {
-  on.state.coupons.set('far', rowOf('far', {}, 7));
+test('a coupon of a partition that was added since this process was started is not accepted here, nor is an entry of its operator', async () => {
+  const far = rowOf('far', {}, 7);
+  on.state.coupons.set('far', far);
   assert.equal(codeOf(await press('mia', 1, 'far')), 'NOT_ACCEPTED');
+  assert.deepEqual(await on.door.append(far, '{"v":1}'), { kind: 'refused', code: 'NOT_ACCEPTED' });
 });
 
 suite('a coupon that this process has not seen', () => {
