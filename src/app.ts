@@ -11,7 +11,7 @@ import { Refused } from './errors.ts';
 import { createHost, type Host } from './host.ts';
 import { Hub } from './hub.ts';
 import { FrontDoor } from './issue.ts';
-import { drainMsMax, embeddedAnswersPerTurnMax } from './limits.ts';
+import { couponsListedMax, drainMsMax, embeddedAnswersPerTurnMax } from './limits.ts';
 import { withoutLostWinners } from './lost-slots.ts';
 import type { Log, Metrics } from './metrics.ts';
 import { Operator } from './operator.ts';
@@ -114,6 +114,7 @@ export async function start(config: Config, options: Options = {}): Promise<App>
     const hub = new Hub({ status, board, host, say, broken: () => door.latch.drop() });
     const operator = new Operator({ ...tools, door });
     stops.push(() => hub.stop());
+    if (config.roles.includes('api')) for (const row of await store.listCoupons(couponsListedMax)) door.know(row);
     if (config.roles.includes('api') && !ground.notOffered?.events) await hub.start();
     const running: RunningStage[] = [];
     stops.push(async () => void (await Promise.all(running.map(stage => stage.stop()))));

@@ -82,6 +82,8 @@ interface Outgoing {
   failed(refusal: NotAppended): void;
 }
 
+type Lookups = Map<CouponId, PromiseWithResolvers<CouponRow | undefined>>;
+
 export class FrontDoor {
   readonly latch: Latch;
   private readonly clock: LogClock;
@@ -91,7 +93,9 @@ export class FrontDoor {
   private unfiltered: Waiting[] = [];
   private filtering = false;
   private filterPausedUntil = 0;
-  private readonly lookups = new Map<CouponId, PromiseWithResolvers<CouponRow | undefined>>();
+  /** Who waits for the next look-up, and for the one that is out. */
+  private readonly lookups: Lookups = new Map();
+  private lookedUp: Lookups = new Map();
   private lookingUp = false;
   private queued = 0;
 
@@ -180,9 +184,15 @@ export class FrontDoor {
 
   /** The row of a coupon, from memory once it was seen: what is asked of it here never changes. */
   async coupon(couponId: CouponId): Promise<CouponRow | undefined> {
-    const known = this.known.get(couponId) ?? (await this.lookUp(couponId));
-    if (known) this.known.set(couponId, known);
-    return known;
+    return this.known.get(couponId) ?? this.lookUp(couponId);
+  }
+
+  /** A row that was read, by whomever, is found for all who wait for it, so that nobody who comes later overtakes. */
+  know(row: CouponRow): void {
+    this.known.set(row.couponId, row);
+    this.lookedUp.get(row.couponId)?.resolve(row);
+    this.lookups.get(row.couponId)?.resolve(row);
+    this.lookups.delete(row.couponId);
   }
 
   /** Requests for a coupon that this process has not seen wait together for one look-up, in order, and bounded. */
@@ -212,19 +222,13 @@ export class FrontDoor {
   /** Who asks while a read is out waits for the next one: the coupon may have been created since that was sent. */
   private async lookUpAll(): Promise<void> {
     while (this.lookups.size > 0) {
-      const asked = [...this.lookups].slice(0, filterBatchMax);
-      for (const [id] of asked) this.lookups.delete(id);
+      this.lookedUp = new Map([...this.lookups].slice(0, filterBatchMax));
+      for (const id of this.lookedUp.keys()) this.lookups.delete(id);
       try {
-        const rows = await this.tools.store.coupons(asked.map(([id]) => id));
-        const byId = new Map(rows.map(row => [row.couponId, row]));
-        for (const [id, { resolve }] of asked) resolve(byId.get(id));
-        // Those found are found for all, so that nobody who comes later overtakes.
-        for (const row of rows) {
-          this.lookups.get(row.couponId)?.resolve(row);
-          this.lookups.delete(row.couponId);
-        }
+        for (const row of await this.tools.store.coupons([...this.lookedUp.keys()])) this.know(row);
+        for (const { resolve } of this.lookedUp.values()) resolve(undefined);
       } catch (error) {
-        for (const [, { reject }] of asked) reject(error);
+        for (const { reject } of this.lookedUp.values()) reject(error);
       }
     }
     this.lookingUp = false;

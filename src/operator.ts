@@ -66,6 +66,7 @@ export class Operator {
       const appended = await door.append(row, encodeEntry({ type: 'opened', couponId, stock, opensAt, closesAt }));
       if (typeof appended !== 'number') return notDone(appended);
     }
+    door.know(row);
     return { kind: created ? 'created' : 'existed', view: viewOf(row, sale, host.now()) };
   }
 
@@ -131,6 +132,7 @@ export class Operator {
   }
 
   private async viewsOf(rows: CouponRow[]): Promise<CouponView[]> {
+    for (const row of rows) this.tools.door.know(row);
     const sales = await this.sales(rows);
     return rows.map(row => viewOf(row, sales.get(row.couponId), this.tools.host.now()));
   }

@@ -3,6 +3,8 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import type { App, Ports } from '../src/app.ts';
 import { createClient, type FetchLike } from '../src/client/index.ts';
+import type { CouponStore } from '../src/ports.ts';
+import { type Breakable, breakable } from './support/breakable.ts';
 import { call, openStream } from './support/calls.ts';
 import { type ClusterGround, clusterGround, embeddedGround, type Ground, noCluster } from './support/profiles.ts';
 import { ended, settled } from './support/road.ts';
@@ -75,6 +77,21 @@ describe('instances, cluster', { skip: noCluster, timeout: 90_000 }, () => {
     assert.deepEqual([outcome.outcome, outcome.slot, outcome.issuedAt], ['duplicated', 1, outcomes[0].issuedAt]);
     assert.equal((await ground.rows(couponId)).length, 1);
     await Promise.all([taking, telling, working].map(app => app.stop()));
+  });
+
+  test('an instance that has just started sells the coupons of before while the store is away', async () => {
+    const first = await ground.start({ roles: 'api' });
+    await createClient({ baseUrl: first.url }).coupons.create({ couponId: 'before', name: 'before', stock: 1 });
+    await first.stop();
+    let store: Breakable<CouponStore> | undefined;
+    const wrap = (ports: Ports): Ports => {
+      store = breakable(ports.store);
+      return { ...ports, store: store.it };
+    };
+    const second = await ground.start({ roles: 'api' }, { wrap });
+    store?.always('coupons');
+    assert.equal((await press(second, 'before', 'ann')).status, 202);
+    await second.stop();
   });
 
   test('an instance that stops ends its streams, and a client goes on at another one', async () => {

@@ -370,6 +370,16 @@ suite('a coupon that this process has not seen', () => {
     assert.equal(usersIn().length, 1_201);
     assert.deepEqual(usersIn(), [...Array.from({ length: 1_200 }, (_, i) => `u${i}`), 'late']);
   });
+  test('a row that is read otherwise meanwhile is found for those who wait, too, so that nobody overtakes them', async () => {
+    held();
+    const early = press('early');
+    await settle();
+    const next = press('next');
+    on.door.know(rowOf('a'));
+    await settle();
+    await Promise.all([press('late'), early, next]);
+    assert.deepEqual(usersIn(), ['early', 'next', 'late']);
+  });
   test('created while a look-up was out, it is found by the next one', async () => {
     const gates = held();
     const before = press('ann', undefined, 'new');

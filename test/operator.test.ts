@@ -7,7 +7,7 @@ import { latchMsMax, stockMax } from '../src/limits.ts';
 import { noMetrics } from '../src/metrics.ts';
 import { isRedrivable, Operator, partitionOf, viewOf } from '../src/operator.ts';
 import type { SaleView } from '../src/ports.ts';
-import { c, k, malformed, request } from './support/entries.ts';
+import { c, k, malformed, request, u } from './support/entries.ts';
 import { createWorld, firstOf, type World } from './support/world.ts';
 
 let world: World;
@@ -16,7 +16,7 @@ let door: FrontDoor;
 beforeEach(() => {
   world = createWorld();
   const { log, host } = world;
-  const [ledger, store] = [world.ledger.it, world.realStore];
+  const [ledger, store] = [world.ledger.it, world.store.it];
   door = new FrontDoor({ log, ledger, board: world.board.it, store, host, metrics: noMetrics, say() {} });
   operator = new Operator({ door, log, ledger, store, host });
   // Whoever waits for a decision lets the stages work meanwhile.
@@ -71,6 +71,22 @@ suite('creating', () => {
     const sales = await world.ledger.it.sales([{ couponId: c('a'), partition: 0 }]);
     assert.equal(sales.get(c('a'))?.changes.length, 1);
   });
+});
+
+test('what was created, shown or listed here is sold while the store is away', async () => {
+  const make = (id: string, createdAt: number) =>
+    world.realStore.createCoupon({ couponId: c(id), partition: 0, body: body(), createdAt });
+  await operator.create(c('created'), body());
+  await make('shown', 1);
+  await operator.view(c('shown'));
+  await make('listed', world.host.time + 1);
+  await operator.views(1);
+  await make('never', 2);
+  world.store.always('coupons');
+  for (const id of ['created', 'shown', 'listed']) {
+    assert.equal((await door.issue(c(id), u('ann'), k(1))).kind, 'accepted');
+  }
+  await assert.rejects(door.issue(c('never'), u('ann'), k(1)), /away/);
 });
 
 suite('stock', () => {
