@@ -86,7 +86,7 @@ type Lookups = Map<CouponId, PromiseWithResolvers<CouponRow | undefined>>;
 
 export class FrontDoor {
   readonly latch: Latch;
-  private readonly clock: LogClock;
+  readonly clock: LogClock;
   private readonly tools: DoorTools;
   private readonly known = new Map<string, CouponRow>();
   private readonly lanes: AppendLane[];

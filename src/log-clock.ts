@@ -15,14 +15,16 @@ interface Known {
   asked: { offset: number; sentAt: number } | undefined;
   /** At `at` the log's clock was at most this. */
   most: { clock: Millis; at: number } | undefined;
+  /** The host's clock was at least so much ahead of the log's when that was last seen, ms. */
+  aheadMs: number;
   renewedAt: number;
 }
 
 export class LogClock {
   private readonly partitions = new Map<number, Known>();
-  private readonly host: Pick<Host, 'elapsed'>;
+  private readonly host: Pick<Host, 'elapsed' | 'now'>;
 
-  constructor(host: Pick<Host, 'elapsed'>) {
+  constructor(host: Pick<Host, 'elapsed' | 'now'>) {
     this.host = host;
   }
 
@@ -39,7 +41,13 @@ export class LogClock {
     const known = this.of(partition);
     if (!known.asked || next <= known.asked.offset) return;
     known.most = { clock, at: known.asked.sentAt };
+    known.aheadMs = Math.max(0, this.host.now() - (this.host.elapsed() - known.asked.sentAt) - clock);
     known.asked = undefined;
+  }
+
+  /** The host's clock for what is shown, less what it is surely ahead: that does not age, or a sale would close and reopen. */
+  shown(partition: number): Millis {
+    return this.host.now() - (this.partitions.get(partition)?.aheadMs ?? 0);
   }
 
   /**
@@ -63,7 +71,7 @@ export class LogClock {
   private of(partition: number): Known {
     let known = this.partitions.get(partition);
     if (!known) {
-      known = { asked: undefined, most: undefined, renewedAt: Number.NEGATIVE_INFINITY };
+      known = { asked: undefined, most: undefined, aheadMs: 0, renewedAt: Number.NEGATIVE_INFINITY };
       this.partitions.set(partition, known);
     }
     return known;

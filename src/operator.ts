@@ -67,7 +67,7 @@ export class Operator {
       if (typeof appended !== 'number') return notDone(appended);
     }
     door.know(row);
-    return { kind: created ? 'created' : 'existed', view: viewOf(row, sale, host.now()) };
+    return { kind: created ? 'created' : 'existed', view: viewOf(row, sale, door.clock.shown(row.partition)) };
   }
 
   /** Answers once it is decided and every instance's memory of a sold-out coupon has ended. */
@@ -132,9 +132,14 @@ export class Operator {
   }
 
   private async viewsOf(rows: CouponRow[]): Promise<CouponView[]> {
-    for (const row of rows) this.tools.door.know(row);
+    const { door } = this.tools;
+    for (const row of rows) door.know(row);
     const sales = await this.sales(rows);
-    return rows.map(row => viewOf(row, sales.get(row.couponId), this.tools.host.now()));
+    for (const { couponId, partition } of rows) {
+      const sale = sales.get(couponId);
+      if (sale) door.clock.seen(partition, sale.next, sale.clock);
+    }
+    return rows.map(row => viewOf(row, sales.get(row.couponId), door.clock.shown(row.partition)));
   }
 
   /** While the ledger is away coupons are shown from their rows. */
@@ -178,17 +183,19 @@ export function partitionOf(couponId: string, partitions: number): number {
   return (h >>> 0) % partitions;
 }
 
+/** `now` is a host's clock: the log's is surely past `sale.clock`. */
 export function viewOf(row: CouponRow, sale: SaleView | undefined, now: Millis): CouponView {
   const { body, issued } = row;
   const stock = sale ? currentTerms(sale).stock : row.stock;
   const taken = Math.max(sale?.taken ?? 0, issued);
   const remaining = Math.max(0, stock - taken);
+  const time = Math.max(now, sale?.clock ?? 0);
   return { row, stock, reserved: taken - issued, issued, remaining, state: stateOf() };
 
   function stateOf(): CouponState {
-    const closed = row.closed || sale?.phase === 'closed' || (body.closesAt !== null && now >= body.closesAt);
+    const closed = row.closed || sale?.phase === 'closed' || (body.closesAt !== null && time >= body.closesAt);
     if (closed) return 'closed';
-    if (body.opensAt !== null && now < body.opensAt) return 'scheduled';
+    if (body.opensAt !== null && time < body.opensAt) return 'scheduled';
     return remaining === 0 ? 'sold_out' : 'open';
   }
 }

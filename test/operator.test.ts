@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { afterEach, beforeEach, suite, test } from 'node:test';
 import type { CouponBody, CouponRow } from '../src/coupon.ts';
 import { requestLog } from '../src/entry.ts';
+import type { Host } from '../src/host.ts';
 import { FrontDoor } from '../src/issue.ts';
 import { latchMsMax, stockMax } from '../src/limits.ts';
 import { noMetrics } from '../src/metrics.ts';
@@ -15,10 +16,8 @@ let operator: Operator;
 let door: FrontDoor;
 beforeEach(() => {
   world = createWorld();
-  const { log, host } = world;
-  const [ledger, store] = [world.ledger.it, world.store.it];
-  door = new FrontDoor({ log, ledger, board: world.board.it, store, host, metrics: noMetrics, say() {} });
-  operator = new Operator({ door, log, ledger, store, host });
+  const { host } = world;
+  useHost(host);
   // Whoever waits for a decision lets the stages work meanwhile.
   const { delay } = host;
   host.delay = async (ms, signal) => {
@@ -30,6 +29,13 @@ afterEach(() => {
   door.stop();
   world.close();
 });
+
+function useHost(host: Host): void {
+  const { log } = world;
+  const [ledger, store] = [world.ledger.it, world.store.it];
+  door = new FrontDoor({ log, ledger, board: world.board.it, store, host, metrics: noMetrics, say() {} });
+  operator = new Operator({ door, log, ledger, store, host });
+}
 
 const body = (part: Partial<CouponBody> = {}): CouponBody => ({
   name: 'A',
@@ -200,6 +206,34 @@ suite('a coupon as it is shown', () => {
     assert.equal(viewOf(row({}, { closesAt: 10 }), undefined, 10).state, 'closed');
     assert.equal(viewOf(row(), sale(5, { phase: 'closed' }), 10).state, 'closed');
     assert.equal(viewOf(row({ issued: 2 }, { opensAt: 11 }), undefined, 10).state, 'scheduled');
+  });
+});
+
+suite("a window is shown by the log's clock, as far as it is known", () => {
+  const skewMs = 600_000;
+  const stateOf = async () => (await operator.view(c('w')))?.state;
+  /** The API host's clock is off, the log's is not. */
+  const off = (ms: number) => useHost({ ...world.host, now: () => world.host.time + ms });
+
+  test('a host that is ahead shows nothing closed before its time, and goes on so while nothing new is known', async () => {
+    off(skewMs);
+    await operator.create(c('w'), body({ closesAt: world.host.time + skewMs / 2 }));
+    await world.drainAll();
+    assert.equal(await stateOf(), 'open');
+    world.host.time += skewMs / 2 - 1;
+    assert.equal(await stateOf(), 'open');
+    world.host.time += 1;
+    assert.equal(await stateOf(), 'closed');
+  });
+  test('a host that is behind shows a sale open once an entry has passed its opening', async () => {
+    off(-skewMs);
+    await operator.create(c('w'), body({ opensAt: world.host.time + 1_000 }));
+    await world.drainAll();
+    assert.equal(await stateOf(), 'scheduled');
+    world.host.time += 1_000;
+    world.crowd(0, 1, 'w');
+    await world.drainAll();
+    assert.equal(await stateOf(), 'open');
   });
 });
 
