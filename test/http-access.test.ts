@@ -6,7 +6,7 @@ import { exportJWK, SignJWT } from 'jose';
 import { createHost } from '../src/host.ts';
 import { askedOf } from '../src/http/asked.ts';
 import { createAuth } from '../src/http/auth.ts';
-import { jwksFreshMsMax, jwksKeptMsMax, jwksMsMin } from '../src/http/limits.ts';
+import { jwksFreshMsMax, jwksKeptMsMax, jwksMsMin, tokenMsMax, tokenSkewS } from '../src/http/limits.ts';
 import { Buckets, networkOf } from '../src/http/rate.ts';
 import { assertProblem, call, until } from './support/calls.ts';
 import { claim, ended, open } from './support/http-claims.ts';
@@ -64,6 +64,41 @@ describe('tokens', () => {
       await call(app.url, 'POST /coupons/signed/issue', { headers: { 'idempotency-key': 'k' } }),
       '401 UNAUTHENTICATED',
     );
+  });
+});
+
+describe('a token that was verified', () => {
+  const secret = 'a secret of the tests, long enough';
+  /** Asks with one token again and again, under a clock of the test. */
+  async function asking(t: TestContext, endsAfterS?: number) {
+    t.mock.timers.enable({ apis: ['Date'], now: 1_700_000_000_000 });
+    const auth = createAuth({ kind: 'jwt', secret }, { ...createHost(), now: () => Date.now() }, () => {});
+    const token = new SignJWT().setProtectedHeader({ alg: 'HS256' }).setSubject('ann');
+    if (endsAfterS !== undefined) token.setExpirationTime(Date.now() / 1000 + endsAfterS);
+    const asked = askedOf(['authorization', `Bearer ${await token.sign(new TextEncoder().encode(secret))}`]);
+    return () => auth.user(asked);
+  }
+
+  test('is believed for a minute, then verified again', async t => {
+    const ask = await asking(t);
+    assert.equal(await ask(), 'ann');
+    t.mock.timers.tick(tokenMsMax - 1);
+    assert.equal(ask(), 'ann');
+    t.mock.timers.tick(1);
+    const again = ask();
+    assert.ok(again instanceof Promise);
+    assert.equal(await again, 'ann');
+    assert.equal(ask(), 'ann');
+  });
+
+  test('is not believed beyond its end', async t => {
+    const ask = await asking(t, 10);
+    assert.equal(await ask(), 'ann');
+    t.mock.timers.tick((10 + tokenSkewS) * 1_000 - 1);
+    assert.equal(ask(), 'ann');
+    t.mock.timers.tick(1);
+    const late = await ask();
+    assert.equal(typeof late === 'object' && late.code, 'UNAUTHENTICATED');
   });
 });
 
