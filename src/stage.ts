@@ -116,7 +116,7 @@ export class PartitionLoop {
   /** Between these the log holds nothing for us: a batch still begins at `from`, the read goes on at `to`. */
   private skipped = { from: -1, to: 0 };
   /** The last place that was known, for the report of a lag while it is not. */
-  private lastPlace = 0;
+  private lastPlace: number | undefined;
   private end = 0;
   private oldestAt = 0;
   private attempt = 0;
@@ -211,9 +211,19 @@ export class PartitionLoop {
           partition: this.partition,
           attempt: this.attempt,
         });
-        await tools.host.delay(waitMs, signal);
+        await Promise.all([this.lookAtEnd(), tools.host.delay(waitMs, signal)]);
       }
     }
+  }
+
+  /** A step that fails before it reads would leave the lag as it was, for as long as a server is away. */
+  private async lookAtEnd(): Promise<void> {
+    const { stage, partition, tools } = this;
+    if (this.lastPlace === undefined) return;
+    // The end alone: what is read from a queue is gone from it.
+    const end = await within(tools.log.end(stage.log, partition), pollMsMax, 'the log', tools.host).catch(() => 0);
+    this.end = Math.max(this.end, end);
+    if (this.oldestAt === 0 && this.lag().lagEntries > 0) this.oldestAt = tools.host.now();
   }
 
   /** The next step begins from the truth again. */
@@ -223,7 +233,7 @@ export class PartitionLoop {
 
   lag(): StageLag {
     const { name, log } = this.stage;
-    const next = this.place ?? this.lastPlace;
+    const next = this.place ?? this.lastPlace ?? 0;
     const lagEntries = Math.max(0, this.end - (this.skipped.from === next ? this.skipped.to : next));
     const state = this.stopped ? 'stopped' : this.error ? 'retrying' : 'running';
     return {

@@ -5,7 +5,7 @@ import { Alarm, Unavailable } from '../src/errors.ts';
 import { drainMsMax, groupCommitMs, idleTickMs, retryMsMax, retryMsMin } from '../src/limits.ts';
 import { noMetrics } from '../src/metrics.ts';
 import { backoffMs } from '../src/retry.ts';
-import { type Batch, defineStage, done, PartitionLoop, runStage, type Stage, type Verdict } from '../src/stage.ts';
+import { type Batch, done, PartitionLoop, runStage, type Stage, type Verdict } from '../src/stage.ts';
 import { fakeHost } from './support/fake-host.ts';
 import { LogDouble } from './support/log-double.ts';
 
@@ -212,6 +212,49 @@ suite('lag', () => {
     await assert.rejects(loop.step(0));
     assert.deepEqual([loop.lag().next, loop.lag().lagEntries, loop.lag().state], [4, 1, 'retrying']);
   });
+  test('grows while the place cannot be read, also when the outage began at rest, and no read takes anything', async () => {
+    const abort = new AbortController();
+    let [isAway, tries] = [false, 0];
+    const { loop, log, host } = setUp({
+      async begin() {
+        if (isAway && ++tries === 3) abort.abort();
+        if (isAway) throw new Unavailable('postgres is away');
+        return 0;
+      },
+      async idle() {
+        throw new Unavailable('postgres is away');
+      },
+    });
+    await assert.rejects(loop.step(0));
+    isAway = true;
+    log.put(
+      requestLog,
+      0,
+      Array.from({ length: 100 }, () => 'e'),
+    );
+    const { reads } = log;
+    await loop.run(abort.signal);
+    const before = loop.lag();
+    host.time += 5_000;
+    assert.deepEqual([loop.lag().lagEntries, loop.lag().state], [100, 'retrying']);
+    assert.ok(before.lagMs > 0);
+    assert.equal(loop.lag().lagMs, before.lagMs + 5_000);
+    assert.equal(log.reads, reads);
+  });
+  test('of a place that was never known says nothing', async () => {
+    const abort = new AbortController();
+    const { loop } = setUp(
+      {
+        async begin() {
+          abort.abort();
+          throw new Unavailable('postgres is away');
+        },
+      },
+      100,
+    );
+    await loop.run(abort.signal);
+    assert.deepEqual([loop.lag().lagEntries, loop.lag().state], [0, 'retrying']);
+  });
 });
 
 suite('the loop', () => {
@@ -371,72 +414,5 @@ suite('runStage', () => {
     log.put(requestLog, 0, ['two']);
     await running.stop();
     assert.deepEqual(batches.map(textsOf), [['one']]);
-  });
-});
-
-suite('defineStage', () => {
-  test('keeps its own place in the store, after the handler, and goes on from it', async () => {
-    const places = new Map<string, number>();
-    const order: string[] = [];
-    const store = {
-      place: async (name: string, partition: number) => places.get(`${name} ${partition}`) ?? 0,
-      async savePlace(name: string, partition: number, from: number, next: number) {
-        if ((places.get(`${name} ${partition}`) ?? 0) !== from) return store.place(name, partition);
-        order.push(`place ${next}`);
-        places.set(`${name} ${partition}`, next);
-        return next;
-      },
-    };
-    const define = defineStage({
-      name: 'mail',
-      log: requestLog,
-      batchMax: 2,
-      async handle(batch) {
-        order.push(`handled ${batch.from}`);
-        if (batch.from === 2 && order.filter(o => o === 'handled 2').length === 1) throw new Error('mail server away');
-      },
-    });
-    const { tools } = setUp({}, 0);
-    tools.log.put(requestLog, 0, ['a', 'b', 'c', 'd']);
-    const loop = new PartitionLoop(define({ store }), 0, tools);
-    await loop.step(0);
-    await assert.rejects(loop.step(0), /mail server away/);
-    await loop.step(0);
-    assert.deepEqual(order, ['handled 0', 'place 2', 'handled 2', 'handled 2', 'place 4']);
-    const again = new PartitionLoop(define({ store }), 0, tools);
-    assert.equal(await again.step(0), false);
-    assert.equal(again.place, 4);
-  });
-  test('a store that went back has what it lost handled again, also when nothing new comes', async () => {
-    let place = 0;
-    const handled: string[] = [];
-    const store = {
-      place: async () => place,
-      async savePlace(_: string, __: number, from: number, next: number) {
-        if (place === from) place = next;
-        return place;
-      },
-    };
-    const define = defineStage({
-      name: 'mail',
-      log: requestLog,
-      batchMax: 1,
-      async handle({ from }) {
-        handled.push(String(from));
-      },
-    });
-    const { tools } = setUp({}, 0);
-    tools.log.put(requestLog, 0, ['a', 'b', 'c']);
-    const loop = new PartitionLoop(define({ store }), 0, tools);
-    for (let i = 0; i < 3; i++) await loop.step(0);
-    place = 1;
-    await loop.step(0);
-    assert.equal(loop.place, 1, 'noticed by idle');
-    await loop.step(0);
-    place = 0;
-    tools.log.put(requestLog, 0, ['d']);
-    for (let i = 0; i < 5; i++) await loop.step(0);
-    assert.deepEqual(handled, ['0', '1', '2', '1', '2', '0', '1', '2', '3']);
-    assert.equal(place, 4);
   });
 });

@@ -59,6 +59,7 @@ const histograms = {
 const gauges = {
   lagEntries: { name: 'dibs_stage_lag_entries', help: 'Entries that a stage has still to handle.', label: 'stage' },
   lagMs: { name: 'dibs_stage_lag_ms', help: 'Age of the oldest entry that a stage has still to handle, ms.' },
+  retrying: { name: 'dibs_stage_retrying', help: '1 while what a stage tried last has failed, and is tried again.' },
   stopped: { name: 'dibs_stage_stopped', help: '1 when a stage gave an alarm and waits for an operator.' },
   streams: { name: 'dibs_streams_open', help: 'Streams open in this process.' },
   pending: { name: 'dibs_pending_requests', help: 'Requests taken in by this process that have no answer yet.' },
@@ -146,6 +147,7 @@ function watch({ lags, streamsOpen, pending }: Observed, registers: Registry[]):
     });
   byStage(gauges.lagEntries, lag => lag.lagEntries);
   byStage(gauges.lagMs, lag => lag.lagMs);
+  byStage(gauges.retrying, lag => (lag.state === 'retrying' ? 1 : 0));
   byStage(gauges.stopped, lag => (lag.state === 'stopped' ? 1 : 0));
   const single = (of: Explained, read: () => number) =>
     new Gauge({
