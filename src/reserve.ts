@@ -40,6 +40,8 @@ interface Tenure {
   markFrom: number;
   /** Coupons decided about since markFrom, whose totals the next mark must name. */
   touched: Set<string>;
+  /** Where the last mark that is in the change log ends: beyond markFrom while the ledger has not heard of it. */
+  appendedTo: number;
 }
 
 /** `applyMax`: entries of one ledger call at most. */
@@ -47,7 +49,7 @@ export function reserveStage(tools: ReserveTools, applyMax = applyBatchMax): Sta
   const tenures = new Map<number, Tenure>();
   const enter = async (partition: number, place: Present): Promise<number> => {
     await checkSameLog(partition, place, tools.log);
-    tenures.set(partition, { build: place.build, markFrom: place.told, touched: new Set() });
+    tenures.set(partition, { build: place.build, markFrom: place.told, touched: new Set(), appendedTo: place.told });
     return Math.min(place.told, place.next);
   };
   /**
@@ -59,10 +61,18 @@ export function reserveStage(tools: ReserveTools, applyMax = applyBatchMax): Sta
     const tenure = tenures.get(partition);
     return place.build !== tenure?.build || place.told < tenure.markFrom;
   };
+  /** A server that reads and does not write would else have the same changes appended at every try. */
+  const tellAppended = async (partition: number, place: Present): Promise<Present> => {
+    const tenure = tenures.get(partition);
+    const { build, told } = place;
+    if (tenure?.build !== build || tenure.markFrom !== told || tenure.appendedTo <= told) return place;
+    return { ...place, told: (await tools.ledger.told(partition, build, told, tenure.appendedTo)) ?? told };
+  };
   const begin = async (partition: number): Promise<number> => {
     const found = await tools.ledger.place(partition);
     const build = found.kind === 'present' ? found.build : undefined;
-    if (found.kind === 'present' && !isDoubtful(partition, found)) return enter(partition, found);
+    if (found.kind === 'present' && !isDoubtful(partition, found))
+      return enter(partition, await tellAppended(partition, found));
     // Until a rebuild has succeeded what is there is in doubt.
     tenures.delete(partition);
     return enter(partition, await rebuild(partition, build, tools));
@@ -190,6 +200,7 @@ async function tell(
   }
   await appendInParts(log, changeLog, partition, changes.map(encodeChange), changes.map(keyOf), changes);
   if (frontier) {
+    tenure.appendedTo = next;
     const told = await ledger.told(partition, tenure.build, tenure.markFrom, next);
     if (told === undefined) return false;
     tenure.markFrom = next;
