@@ -86,6 +86,13 @@ export function reserveStage(tools: ReserveTools, applyMax = applyBatchMax): Sta
     if (tools.log.unhandled) tenures.delete(partition);
     return { kind: 'go_back', to: await begin(partition) };
   };
+  /** Two loops of a partition: the one that is ending must not take away what the other has touched since. */
+  const unlessTakenOver = async (
+    partition: number,
+    tenure: Tenure | undefined,
+    from: number,
+    mend: () => Promise<Verdict>,
+  ): Promise<Verdict> => (tenures.get(partition) === tenure ? mend() : { kind: 'go_back', to: from });
   return {
     name: 'reserve',
     log: requestLog,
@@ -97,33 +104,35 @@ export function reserveStage(tools: ReserveTools, applyMax = applyBatchMax): Sta
       const { partition } = batch;
       const tenure = tenures.get(partition);
       if (!tenure) return { kind: 'go_back', to: await begin(partition) };
+      const mend = (how: () => Promise<Verdict>) => unlessTakenOver(partition, tenure, batch.from, how);
       const known = decodeKnown(batch);
       if (known.entries.length === 0) return done;
       const applied = await applyInParts(batch, known, tenure, tools, applyMax);
       switch (applied.kind) {
         case 'missing':
-          return again(partition, undefined);
+          return mend(() => again(partition, undefined));
         case 'damaged':
           tools.say('warn', `ledger damaged, rebuilding: ${applied.why}`, { partition });
           // Another's build beside a queue is that of a process that stood still: nothing in it can be gone on with.
-          return tools.log.unhandled ? anew(partition) : again(partition, tenure.build);
+          return mend(() => (tools.log.unhandled ? anew(partition) : again(partition, tenure.build)));
         case 'gap':
-          return anew(partition);
+          return mend(() => anew(partition));
         case 'applied': {
           const told = await tell(batch, known, applied, tenure, tools);
           // Refused: the ledger was emptied, rolled back or rebuilt meanwhile, so its places are not ours.
-          if (!told) return anew(partition);
+          if (!told) return mend(() => anew(partition));
           return known.next === batch.next ? done : { kind: 'go_back', to: known.next };
         }
       }
     },
     /** Notices a ledger that was emptied or rolled back while nobody presses the button. */
     async idle(partition, next) {
-      const place = await tools.ledger.place(partition);
       const tenure = tenures.get(partition);
-      if (place.kind === 'missing') return again(partition, undefined);
+      const place = await tools.ledger.place(partition);
+      const mend = (how: () => Promise<Verdict>) => unlessTakenOver(partition, tenure, next, how);
+      if (place.kind === 'missing') return mend(() => again(partition, undefined));
       const moved = place.build !== tenure?.build || Math.min(place.told, place.next) < next;
-      return moved ? anew(partition) : done;
+      return moved ? mend(() => anew(partition)) : done;
     },
   };
 }
