@@ -18,7 +18,7 @@ export interface Reading {
 export interface StatusTools {
   ledger: LedgerReader;
   board: Pick<OutcomeBoard, 'read'>;
-  store: Pick<CouponReader, 'read'>;
+  store: Pick<CouponReader, 'read' | 'checkpoint'>;
 }
 
 interface Question {
@@ -30,6 +30,8 @@ interface Question {
 export class StatusReader {
   private readonly waiting = new Map<number, Question[]>();
   private readonly busy = new Set<number>();
+  /** changeNext of the store when it last answered, by partition: a board behind it would take outcomes back. */
+  private readonly answeredAt = new Map<number, number>();
   private readonly tools: StatusTools;
 
   constructor(tools: StatusTools) {
@@ -55,10 +57,9 @@ export class StatusReader {
     for (let queue = this.waiting.get(partition); queue && queue.length > 0; queue = this.waiting.get(partition)) {
       const batch = queue.splice(0, statusBatchMax);
       try {
-        const readings = await readBatch(
+        const readings = await this.readBatch(
           partition,
           batch.map(q => q.task),
-          this.tools,
         );
         for (let i = 0; i < batch.length; i++) batch[i]?.resolve(readings[i] as Reading);
       } catch (error) {
@@ -68,17 +69,32 @@ export class StatusReader {
     this.waiting.delete(partition);
     this.busy.delete(partition);
   }
-}
 
-async function readBatch(partition: number, tasks: readonly Task[], tools: StatusTools): Promise<Reading[]> {
-  // While ledger or board is away the store answers, for what it holds.
-  const live = await fromLedger(partition, tasks, tools).catch(() => undefined);
-  if (live) return live;
-  const views = await tools.store.read(partition, tasks);
-  return tasks.map((task, i) => {
-    const view = views[i] as View;
-    return { status: statusOf(task, view), next: undefined, committedNext: view.committedNext };
-  });
+  private async readBatch(partition: number, tasks: readonly Task[]): Promise<Reading[]> {
+    // While ledger or board is away the store answers, for what it holds.
+    const live = await fromLedger(partition, tasks, this.tools).catch(() => undefined);
+    if (!live) return this.fromStore(partition, tasks);
+    const { changeNext, readings } = live;
+    if (changeNext >= (this.answeredAt.get(partition) ?? 0)) this.answeredAt.delete(partition);
+    else if (readings.some(({ status }) => status.state !== 'done')) {
+      const stored = await this.fromStore(partition, tasks);
+      return readings.map((reading, i) => {
+        const other = stored[i] as Reading;
+        return reading.status.state === 'done' || other.status.state === 'accepted' ? reading : other;
+      });
+    }
+    return readings;
+  }
+
+  private async fromStore(partition: number, tasks: readonly Task[]): Promise<Reading[]> {
+    const { store } = this.tools;
+    const views = await store.read(partition, tasks);
+    this.answeredAt.set(partition, (await store.checkpoint(partition)).changeNext);
+    return tasks.map((task, i) => {
+      const view = views[i] as View;
+      return { status: statusOf(task, view), next: undefined, committedNext: view.committedNext };
+    });
+  }
 }
 
 /** Undefined when the ledger or the board has no state to answer from: both are rebuilt by their stages. */
@@ -86,7 +102,7 @@ async function fromLedger(
   partition: number,
   tasks: readonly Task[],
   tools: StatusTools,
-): Promise<Reading[] | undefined> {
+): Promise<{ changeNext: number; readings: Reading[] } | undefined> {
   const seen = await tools.ledger.read(partition, tasks);
   if (seen.some(view => view === undefined)) return undefined;
   const views = seen as LedgerView[];
@@ -94,11 +110,12 @@ async function fromLedger(
   // The board is read after the ledger: what is committed only grows.
   const board = await tools.board.read(partition, holders);
   if (!board) return undefined;
-  return views.map((view, i) => {
+  const readings = views.map((view, i) => {
     const holderSetAside = view.holder !== undefined && board.setAside.has(view.holder.offset);
     const whole: View = { ...view, committedNext: board.committedNext, holderSetAside };
     return { status: statusOf(tasks[i] as Task, whole), next: view.next, committedNext: board.committedNext };
   });
+  return { changeNext: board.changeNext, readings };
 }
 
 /** At most how many entries are in front of the one at `offset`; undefined while that is not known. */

@@ -3,7 +3,7 @@ import { afterEach, beforeEach, mock, suite, test } from 'node:test';
 import { Hub } from '../src/hub.ts';
 import { frontierMs, progressMsMin, statusBatchMax, statusQueueMax } from '../src/limits.ts';
 import type { Status, View } from '../src/outcome.ts';
-import type { Hint, LedgerReader, OutcomeBoard } from '../src/ports.ts';
+import type { Checkpoint, Hint, LedgerReader, OutcomeBoard } from '../src/ports.ts';
 import type { Holder } from '../src/sale.ts';
 import { StatusReader } from '../src/status.ts';
 import type { Task } from '../src/task.ts';
@@ -53,6 +53,7 @@ function setUp() {
   } as unknown as LedgerReader;
   const board = {
     read: async (_: number, offsets: readonly number[]) => ({
+      changeNext: 0,
       committedNext: state.committedNext,
       setAside: new Set(offsets.filter(o => state.setAside.has(o))),
     }),
@@ -78,6 +79,7 @@ function setUp() {
           }) as View,
       );
     },
+    checkpoint: async () => ({ changeNext: 0 }) as Checkpoint,
   };
   const status = new StatusReader({ ledger, board, store });
   const hub = new Hub({ status, board, host, say() {} });
