@@ -15,6 +15,7 @@ import type { World } from './world.ts';
 const patienceMs = 3_000;
 const againMs = 300;
 const pollMs = 800;
+const asksAgain = 3;
 /** Places of which one task is sealed and opened again, which takes longer than its other checks. */
 const sealedEvery = 4;
 
@@ -134,15 +135,25 @@ export class Crowd {
       const done =
         instance &&
         (await (plan.follow === 'stream' ? this.watch(plan, task, instance, tries) : this.ask(plan, task, instance)));
-      if (done) return;
+      if (done) return this.askAgain(plan, task, place + tries);
       await this.world.sleep(plan.follow === 'stream' ? againMs : pollMs, `client ${plan.id} follows on`);
+    }
+  }
+
+  /** Whoever has its outcome looks again, there and elsewhere. */
+  private async askAgain(plan: ClientPlan, task: Task, place: number): Promise<void> {
+    for (let i = 0; i < asksAgain; i++) {
+      await this.world.sleep(againMs, `client ${plan.id} looks again`);
+      const instance = this.world.serving(place + (i % 2));
+      if (instance) await this.ask(plan, task, instance);
     }
   }
 
   /** One stream, until the outcome or its end. */
   private watch({ id, cutsAfterMs }: ClientPlan, task: Task, instance: Instance, tries: number): Promise<boolean> {
     const { scheduler, told } = this.world;
-    const seen: StreamSeen = { task, rank: -1, ahead: Number.POSITIVE_INFINITY, ended: false };
+    const asked = { name: instance.life.name, at: scheduler.now };
+    const seen: StreamSeen = { task, asked, rank: -1, ahead: Number.POSITIVE_INFINITY, ended: false };
     return new Promise(resolve => {
       const end = (done: boolean) => {
         instance.onEnd.delete(cut);
@@ -168,11 +179,12 @@ export class Crowd {
   /** One question. */
   private ask({ id }: ClientPlan, task: Task, instance: Instance): Promise<boolean> {
     const { world } = this;
+    const asked = { name: instance.life.name, at: world.scheduler.now };
     return world.asked(instance, patienceMs, `client ${id} is not told`, false, tell => {
       instance.status.read(task).then(
         ({ status }) => {
           world.scheduler.note(`client ${id} reads ${JSON.stringify(status)}`);
-          world.told.answered(task, status);
+          world.told.answered(task, status, asked);
           tell(status.state === 'done');
         },
         // Neither ledger nor store answers: it asks again.

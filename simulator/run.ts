@@ -85,9 +85,10 @@ async function askEverywhere(world: World, { tasks }: Crowd): Promise<void> {
   const asked = world.instances.flatMap(instance =>
     instance?.up
       ? tasks.map(async task => {
-          const { status } = await instance.status.read(task);
-          world.told.answered(task, status);
           const { life } = instance;
+          const asked = { name: life.name, at: world.scheduler.now };
+          const { status } = await instance.status.read(task);
+          world.told.answered(task, status, asked);
           world.facts.expect(
             status.state === 'done',
             'answered',

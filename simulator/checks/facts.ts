@@ -30,6 +30,7 @@ export const checkNames = {
   ahead_true: 'ahead is never less than what is in front',
   stream_forward: 'on one stream the state never goes back and ahead never grows; the outcome is last, and once',
   outcome_true: 'an outcome is what was decided, on every instance, whenever it is asked for',
+  outcome_stays: 'what a process has told as an outcome it does not take back when it is asked later',
   issued_has_row: 'issued and duplicated are told only once the row is committed',
   reserved_true: 'reserved is told only to who won, with the slot',
   set_aside_true: 'set_aside is told only to a winner that the store refused',

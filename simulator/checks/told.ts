@@ -22,8 +22,15 @@ export interface Press {
   asked: string;
 }
 
+/** Which process was asked, and when. */
+export interface Asked {
+  name: string;
+  at: number;
+}
+
 export interface StreamSeen {
   task: Task;
+  asked: Asked;
   rank: number;
   ahead: number;
   ended: boolean;
@@ -34,12 +41,17 @@ const ranks = { accepted: 0, reserved: 1, set_aside: 2, done: 3 } as const;
 export class ToldChecks {
   private readonly facts: Facts;
   private readonly plan: Pick<Plan, 'slowMs' | 'coupons'>;
+  /** What an outcome was told from is lost in this run: what is told again may be less, until it is made good. */
+  private readonly forgets: boolean;
+  /** When each task was first told its outcome, by who told it and its place. */
+  private readonly outcomeAt = new Map<string, number>();
   /** Who was accepted where, by process and coupon. */
   private readonly order = new Map<string, { sentAt: number; offset: number }[]>();
 
-  constructor(facts: Facts, plan: Pick<Plan, 'slowMs' | 'coupons'>) {
+  constructor(facts: Facts, plan: Pick<Plan, 'slowMs' | 'coupons' | 'faults'>) {
     this.facts = facts;
     this.plan = plan;
+    this.forgets = plan.faults.some(({ kind }) => ['board_back', 'redis_back', 'store_back'].includes(kind));
   }
 
   atTheDoor(press: Press, answer: Answer) {
@@ -163,7 +175,7 @@ export class ToldChecks {
   }
 
   /** The ledger had lost its newest state while an answer could be read from it. */
-  private wasBehind({ couponId, sentAt }: Press): boolean {
+  private wasBehind({ couponId, sentAt }: Pick<Press, 'couponId' | 'sentAt'>): boolean {
     const behind = this.facts.behind[this.facts.partitionOf(couponId)];
     return behind?.now === true || (behind?.until ?? -1) >= sentAt - latchMs - this.plan.slowMs;
   }
@@ -182,12 +194,13 @@ export class ToldChecks {
     stream.ahead = ahead ?? stream.ahead;
     stream.ended = status.state === 'done';
     this.aheadIsTrue(task.partition, task.offset, ahead);
-    this.answered(task, status);
+    this.answered(task, status, stream.asked);
   }
 
   /** Any answer about a task, on any way. */
-  answered(task: Task, status: Status) {
+  answered(task: Task, status: Status, asked: Asked) {
     const { facts } = this;
+    this.stays(task, status, asked);
     const known = facts.truth[task.partition]?.entries[task.offset];
     if (!known) return facts.fail('outcome_true', `${show(task)} is not in the log`);
     const { verdict } = known;
@@ -213,6 +226,20 @@ export class ToldChecks {
           this.hasRow(task.couponId, holder);
       }
     }
+  }
+
+  private stays({ partition, offset, ...task }: Task, status: Status, { name, at: sentAt }: Asked): void {
+    const id = `${name} ${partition} ${offset}`;
+    const toldAt = this.outcomeAt.get(id);
+    if (toldAt === undefined) {
+      if (status.state === 'done') this.outcomeAt.set(id, this.facts.now);
+      return;
+    }
+    const mayBe = status.state === 'done' || toldAt >= sentAt || this.forgets;
+    // Who answers without the ledger has only the store, which need not be as far as who lost.
+    const hasWon = this.facts.truth[partition]?.entries[offset]?.verdict.kind === 'won';
+    const isAgain = status.state === 'accepted' && (!hasWon || this.wasBehind({ ...task, sentAt }));
+    this.expect(mayBe || isAgain, 'outcome_stays', () => `${id} had its outcome at ${toldAt}, and is ${show(status)}`);
   }
 
   private hasRow(couponId: string, winner: Winner): void {

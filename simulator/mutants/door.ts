@@ -151,6 +151,19 @@ export const doorMutants: readonly Mutant[] = [
       'const board = (await tools.board.read(partition, holders)) ?? { committedNext: 1e9, setAside: new Set<number>() };',
   },
   {
+    name: 'a board that is missing has nothing committed',
+    file: 'status.ts',
+    find: 'const board = await tools.board.read(partition, holders);',
+    replace:
+      'const board = (await tools.board.read(partition, holders)) ?? { changeNext: 1e9, committedNext: 0, setAside: new Set<number>() };',
+  },
+  {
+    name: 'a board is believed that is behind what the store has told',
+    file: 'status.ts',
+    find: 'if (changeNext >= (this.answeredAt.get(partition) ?? 0))',
+    replace: 'if (changeNext >= 0)',
+  },
+  {
     name: 'hints are all that is heard: the frontiers are not read',
     file: 'hub.ts',
     find: '    if (now - this.frontierReadAt < frontierMs) return;\n',

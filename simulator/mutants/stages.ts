@@ -115,6 +115,18 @@ export const stageMutants: readonly Mutant[] = [
       '      await show(partition, plan.checkpoint, [], []);\n      const committed = await tools.store.commit(partition, plan);\n',
   },
   {
+    name: 'a board goes back with an update that was late',
+    file: 'memory/board.ts',
+    find: 'const isLate = board.changeNext !== update.base || update.changeNext < update.base;',
+    replace: 'const isLate = false;',
+  },
+  {
+    name: 'a board is restored whatever is there',
+    file: 'memory/board.ts',
+    find: '    if (there >= changeNext && there !== replaces) return;\n',
+    replace: '',
+  },
+  {
     name: 'a board is restored without what is set aside',
     file: 'persist.ts',
     find: 'const setAside = await winnersSetAside(partition, tools.store);',
