@@ -39,7 +39,11 @@ function goesBack(world: World, { kind, at, ms, id }: FaultPlan): (() => void) |
       facts.storeBacks++;
       // A place that is still under way may be noted, later, in front of statistics that are gone.
       const isUnderWay = [...world.wire.underWay].some(call => `${call}`.includes('savePlace'));
-      if (facts.counting.size > 0 || isUnderWay) facts.countsTorn = true;
+      // A process that was killed between the two calls makes no second one any more.
+      const isCounting = world.instances.some(each =>
+        [...facts.counting].some(id => id.startsWith(`${each?.life.name} `)),
+      );
+      if (isCounting || isUnderWay) facts.countsTorn = true;
       for (let partition = 0; partition < world.plan.partitions; partition++) checks.stored(partition);
     }
     ledgerMoved(world);
