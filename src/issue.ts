@@ -23,6 +23,7 @@ import type { Log, Metrics } from './metrics.ts';
 import type { CouponReader, EventLog, LedgerReader, LedgerView, OutcomeBoard } from './ports.ts';
 import { within } from './retry.ts';
 import type { Holder } from './sale.ts';
+import { seldom } from './seldom.ts';
 import { aheadOf } from './status.ts';
 import type { Task } from './task.ts';
 
@@ -345,10 +346,14 @@ class AppendLane {
   private flying = 0;
   /** Appends that were handed over and of which the log says nothing: nothing new is taken in until it speaks. */
   private silent = 0;
+  private readonly saySilent: Log;
+  private readonly sayFailed: Log;
 
   constructor(partition: number, tools: Pick<DoorTools, 'log' | 'host' | 'metrics' | 'say'>, clock: LogClock) {
     this.partition = partition;
     this.tools = tools;
+    this.saySilent = seldom(tools.say, tools.host);
+    this.sayFailed = seldom(tools.say, tools.host);
     this.clock = clock;
   }
 
@@ -372,12 +377,12 @@ class AppendLane {
   }
 
   private async append(batch: Outgoing[]): Promise<void> {
-    const { log, host, metrics, say } = this.tools;
+    const { log, host, metrics } = this.tools;
     let answered = false;
     const spoke = host.after(appendAnswerMsMax, () => {
       answered = true;
       this.silent++;
-      say('warn', `the log is silent: refusing new requests`, { partition: this.partition });
+      this.saySilent('warn', 'the log is silent: refusing new requests', { partition: this.partition });
       for (const outgoing of batch) outgoing.failed(outcomeUnknown);
       for (const outgoing of this.queue.splice(0)) outgoing.failed(notAccepted);
     });
@@ -394,7 +399,7 @@ class AppendLane {
       metrics.observe('batch_ms', host.elapsed() - startedAt, 'append');
       if (!answered) for (let i = 0; i < batch.length; i++) (batch[i] as Outgoing).appended(base + i);
     } catch (error) {
-      say('warn', `append failed: ${messageOf(error)}`, { partition: this.partition });
+      this.sayFailed('warn', `append failed: ${messageOf(error)}`, { partition: this.partition });
       const refusal = error instanceof NotAccepted ? notAccepted : outcomeUnknown;
       if (!answered) for (const outgoing of batch) outgoing.failed(refusal);
     } finally {

@@ -81,6 +81,8 @@ export const retryMsMax = 3_000;
 export const groupCommitMs = 1_000;
 /** A file that took nothing is said not to for so long, unless it does before. */
 export const refusingMs = 10_000;
+/** What fails again and again is said once, then this often. */
+export const sayAgainMs = 10_000;
 /** Stopping waits this long for what is under way. */
 export const drainMsMax = 5_000;
 
