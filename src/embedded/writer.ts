@@ -12,6 +12,7 @@ import type { Log, Metrics } from '../metrics.ts';
 import { persistStage } from '../persist.ts';
 import type { BoardUpdate, BoardView, EventLog, OutcomeBoard } from '../ports.ts';
 import { reserveStage } from '../reserve.ts';
+import { seldom } from '../seldom.ts';
 import { type Database, openDatabase } from '../sqlite/database.ts';
 import { acquireLock, type Lock } from '../sqlite/lock.ts';
 import { SqliteLog } from '../sqlite/log.ts';
@@ -44,6 +45,8 @@ const post = (message: FromWriter): void => port.postMessage(message);
 const say: Log = (level, message, fields) => post({ kind: 'say', level, message, fields });
 
 class Writer {
+  private readonly host: Host;
+  private readonly sayRefused: Log;
   private readonly database: Database;
   private readonly lock: Lock;
   private readonly log: SqliteLog;
@@ -59,10 +62,14 @@ class Writer {
   /** What the main thread's board was told last. */
   private shown: Omit<BoardView, 'setAside'> | undefined;
   private turning = false;
+  /** The ledger has to be rebuilt, which reads all winners: not before the file takes a row again. */
+  private undone = false;
   private closed = false;
   private rest: NodeJS.Timeout | undefined;
 
   constructor({ path, where }: WriterOptions, host: Host) {
+    this.host = host;
+    this.sayRefused = seldom(say, host);
     this.lock = acquireLock(path, where, host.now());
     this.database = openDatabase(path);
     this.log = new SqliteLog(this.database, host);
@@ -113,12 +120,11 @@ class Writer {
     try {
       more = await this.transact(requests, answers);
     } catch (error) {
-      this.undo();
       if (error instanceof OutcomeUnknown) unknown = error;
       const known = error instanceof OutcomeUnknown || error instanceof Refused;
       const refusal = known ? error : new NotAccepted(messageOf(error));
       refused = messageOf(error);
-      say('warn', `nothing of the last ${requests.length} requests was kept: ${refused}`);
+      this.sayRefused('warn', `a transaction was not kept, nor its requests: ${refused}`);
       answers.length = 0;
       for (const { id } of requests) answers.push({ id, error: toPlain(refusal) });
     }
@@ -140,7 +146,19 @@ class Writer {
 
   /** One transaction: the requests, then what the stages make of them. Answers whether stages have more to do. */
   private async transact(requests: readonly Request[], answers: Answer[] = []): Promise<boolean> {
+    // What fails here has changed nothing, so there is nothing to undo.
+    if (this.undone) this.database.setMeta('probed', String(this.host.now()));
     this.database.begin();
+    this.undone = false;
+    try {
+      return await this.fold(requests, answers);
+    } catch (error) {
+      this.undo();
+      throw error;
+    }
+  }
+
+  private async fold(requests: readonly Request[], answers: Answer[]): Promise<boolean> {
     for (const request of requests) answers.push(await this.obey(request));
     let more = true;
     for (let batches = 0; more && batches < batchesPerTurnMax; batches++) {
@@ -162,12 +180,14 @@ class Writer {
 
   /** The transaction is undone: what memory made of it is forgotten, and read again from the file. */
   private undo(): void {
+    this.undone = true;
     this.database.rollback();
     this.ledger.clear(partition);
     this.shown = undefined;
     for (const loop of this.loops) loop.restart();
     this.turn = emptyTurn();
-    this.measuring = [];
+    // What it cost was spent all the same.
+    this.measuring = this.measuring.filter(({ name }) => name === 'rebuilds' || name === 'retries');
   }
 
   private takeTurn(answers: Answer[]): Turn {

@@ -7,7 +7,6 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { describe, test } from 'node:test';
 import { freePort } from '../../scripts/services/port.ts';
-import { assertProblem, call } from '../support/calls.ts';
 import { TestNode } from '../support/cluster.ts';
 import { type RowOfSale, Sale } from '../support/sale.ts';
 
@@ -55,28 +54,6 @@ describe('embedded', { timeout: 110_000 }, () => {
         database.close();
       }
     };
-
-  test('a file that takes nothing is no place to press, and is one again once it does', async () => {
-    const data = await mkdtemp(join(tmpdir(), 'dibs-full-'));
-    const node = await TestNode.start({ profile: 'embedded', data, port: '0', logLevel: 'silent' });
-    const other = new DatabaseSync(join(data, 'dibs.db'), { timeout: 5_000 });
-    try {
-      await call(node.url, 'POST /coupons', { body: { couponId: 'noon', name: 'Noon', stock: 9 } });
-      const press = (user: string) => call(node.url, 'POST /coupons/noon/issue', { headers: { 'x-user-id': user } });
-      other.exec('BEGIN IMMEDIATE');
-      assertProblem(await press('mia'), '503 NOT_ACCEPTED');
-      const refused = await call(node.url, 'GET /readyz');
-      assertProblem(refused, '503 NOT_READY');
-      assert.match(refused.body.detail, /busy|locked/);
-      other.exec('ROLLBACK');
-      assert.equal((await press('mia')).status, 202);
-      assert.equal((await call(node.url, 'GET /readyz')).status, 200);
-    } finally {
-      other.close();
-      await node.kill();
-      await rm(data, { recursive: true, force: true });
-    }
-  });
 
   killed('killed at any moment', 5, async (sale, node) => {
     const { answered } = sale;

@@ -2,6 +2,7 @@
  * Loaded ahead of a program by `--import`, in all its threads: once the file that DIBS_TEST_KILL_FILE names is there,
  * the process kills itself where the file says: before or after the next statement of that kind. `embedded:fails-commit`
  * kills nobody: the COMMIT fails, as when the disk does while it is synced, and what was written is found there later.
+ * Nor does `embedded:fills-` any of them: each such statement fails as on a full disk, and nothing of it is kept.
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { StatementSync } from 'node:sqlite';
@@ -30,10 +31,14 @@ export type EmbeddedPoint = (typeof embeddedPoints)[number];
 const lingerMs = 200;
 /** SQLITE_IOERR_FSYNC. */
 const ioErrorOfSync = 1034;
+/** SQLITE_FULL. */
+const full = 13;
 const file = process.env.DIBS_TEST_KILL_FILE;
 
 if (file !== undefined) {
   const { run } = StatementSync.prototype;
+  const sqliteError = (message: string, errcode: number) =>
+    Object.assign(new Error(message), { code: 'ERR_SQLITE_ERROR', errcode });
   const strike = () => {
     process.kill(process.pid, 'SIGKILL');
     throw new Error('killed');
@@ -48,7 +53,11 @@ if (file !== undefined) {
     if (when === 'fails') {
       const answer = runIt();
       if (isMainThread) return answer;
-      throw Object.assign(new Error('disk I/O error'), { code: 'ERR_SQLITE_ERROR', errcode: ioErrorOfSync });
+      throw sqliteError('disk I/O error', ioErrorOfSync);
+    }
+    if (when === 'fills') {
+      if (isMainThread) return runIt();
+      throw sqliteError('database or disk is full', full);
     }
     if (when === 'after') runIt();
     else if (kind === 'commit') Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, lingerMs);
