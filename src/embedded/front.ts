@@ -3,6 +3,7 @@
  * of the ledger by following the change log, so that the filter and the status ask nobody; what writes goes to the
  * writing thread.
  */
+import { stat } from 'node:fs/promises';
 import { Worker } from 'node:worker_threads';
 import { type Change, changeLog, type LogEntry, type LogName } from '../entry.ts';
 import { Alarm, messageOf, Unavailable } from '../errors.ts';
@@ -33,6 +34,8 @@ import {
 const partition = 0;
 /** Changes kept in memory: more than come between two batches of a stage that gathers. */
 const recentMax = 16_384;
+/** The names of the files are looked at this often. */
+const fileWatchMs = 1_000;
 
 export interface EmbeddedTools extends WriterOptions {
   host: Host;
@@ -69,6 +72,7 @@ export async function startEmbedded(tools: EmbeddedTools): Promise<Embedded> {
     );
     await Promise.all([loading, writer.ready.promise]);
     await writer.listen(turn => takeTurn(turn, { ledger, board, log }));
+    const unwatch = await watchFiles(tools, why => writer.end(new Alarm(why)));
     return {
       log,
       ledger,
@@ -77,14 +81,44 @@ export async function startEmbedded(tools: EmbeddedTools): Promise<Embedded> {
       lags: () => writer.lags,
       refusing: () => writer.refusing(),
       async stop() {
+        unwatch();
         await log.close();
-        await writer.stop();
+        // Who closes last copies the WAL back into the file, and who only reads cannot.
         database.close();
+        await writer.stop();
       },
     };
   } catch (error) {
     await writer.stop();
     throw error;
+  }
+}
+
+/** A file that was deleted is written on, and is gone with the process; another one may serve its name by then. */
+async function watchFiles({ path, host }: EmbeddedTools, gone: (why: string) => void): Promise<() => void> {
+  // The lock's file too: without it a second server would get in.
+  const files = [path, `${path}.lock`];
+  const opened = await Promise.all(files.map(fileOf));
+  const look = async () => {
+    const now = await Promise.all(files.map(fileOf));
+    const moved = files.find((_, i) => now[i] !== opened[i]);
+    if (moved === undefined) return;
+    stop();
+    gone(`${moved} is not the file that was opened: it was deleted or replaced; see which one is whole, start again`);
+  };
+  // What cannot be asked now is asked again.
+  const stop = host.every(fileWatchMs, () => void look().catch(() => {}));
+  return stop;
+}
+
+/** Which file has this name. By `stat`: opening it would drop SQLite's locks. */
+async function fileOf(path: string): Promise<string | undefined> {
+  try {
+    const { dev, ino } = await stat(path, { bigint: true });
+    return `${dev} ${ino}`;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    return undefined;
   }
 }
 
@@ -228,7 +262,7 @@ class WriterThread {
     }
   }
 
-  private end(error: Error): void {
+  end(error: Error): void {
     if (this.gone) return;
     this.gone = true;
     this.opened.reject(error);
