@@ -148,6 +148,50 @@ describe('Redis in trouble', { skip, timeout: 60_000 }, () => {
     assert.equal(applied.kind === 'applied' && applied.decided, 1);
   });
 
+  test('a replica that refuses writes is said to once, by its reason, and to be back once it takes them', async t => {
+    const said: string[] = [];
+    const back = Promise.withResolvers<void>();
+    const ledger = createRedisLedger({
+      ...{ url, prefix: 'replica', commandMs },
+      log: (_level, line) => {
+        said.push(line);
+        if (/connected again/.test(line)) back.resolve();
+      },
+    });
+    t.after(() => ledger.close());
+    await buildOf(ledger);
+    await admin.replicaof('127.0.0.1', '1');
+    for (let refused = 0; refused < 5; ) {
+      const rebuilt = ledger.rebuild(0, 'log', snapshot(), undefined);
+      await assert.rejects(rebuilt, (error: Error) => {
+        if (/refuses: READONLY/.test(error.message)) refused++;
+        return error.name === 'Unavailable';
+      });
+      await new Promise(resolve => setImmediate(resolve));
+    }
+    await admin.replicaof('NO', 'ONE');
+    await back.promise;
+    assert.equal(said.length, 2, said.join('\n'));
+    assert.match(said[0] as string, /is not connected: READONLY/);
+  });
+
+  test('a database that the server does not have is unavailable, and nothing is written to another', async t => {
+    const said: string[] = [];
+    const ledger = createRedisLedger({
+      url: `${url}/99`,
+      prefix: 'nowhere',
+      commandMs,
+      log: (_l, line) => said.push(line),
+    });
+    t.after(() => ledger.close());
+    for (let i = 0; i < 3; i++) {
+      const rebuilt = ledger.rebuild(0, 'log', snapshot(), undefined);
+      await assert.rejects(rebuilt, { name: 'Unavailable', message: /DB index is out of range/ });
+    }
+    assert.deepEqual(await admin.keys('nowhere:*'), []);
+    assert.match(said.join(), /^[^,]* is not connected: ERR DB index is out of range$/);
+  });
+
   test('a policy that evicts is warned of', async t => {
     await admin.config('SET', 'maxmemory-policy', 'allkeys-lru');
     const warned = Promise.withResolvers<string>();
@@ -238,7 +282,13 @@ describe('Redis in trouble', { skip, timeout: 60_000 }, () => {
   });
 
   test('an address that is none is refused without being shown', () => {
-    for (const bad of ['geheim', 'http://geheim', 'redis//:geheim@host']) {
+    for (const bad of [
+      'geheim',
+      'http://geheim',
+      'redis//:geheim@host',
+      'redis://h:1/geheim',
+      'redis://h:1/1/geheim',
+    ]) {
       assert.throws(
         () => createRedisLedger({ url: bad }),
         (error: Error) => error.name === 'Refused' && !/geheim/.test(error.message),

@@ -14,6 +14,7 @@ import {
   reconnectMsMax,
   reconnectMsMin,
   silentMsMax,
+  steadyMs,
 } from './limits.ts';
 
 export type RedisLog = (level: 'info' | 'warn' | 'error', message: string) => void;
@@ -63,7 +64,13 @@ const passingReplies = new Set(
 
 export function connect(settings: RedisSettings, counts: RedisCounts): Connection {
   const commandMs = settings.commandMs ?? commandMsMax;
-  const options: RedisOptions & { replyMapping: 'legacy' } = { ...settings.connection, ...boundsOf(commandMs) };
+  const reconnectOnError = (error: Error) => {
+    const leaves = isReadOnly(error.message);
+    if (leaves) state.lastError = error.message;
+    return leaves;
+  };
+  const bounds = { ...boundsOf(commandMs), reconnectOnError };
+  const options: RedisOptions & { replyMapping: 'legacy' } = { ...settings.connection, ...bounds };
   const redis = settings.url === undefined ? new Redis(options) : new Redis(checkedUrl(settings.url), options);
   const { host, port, path } = redis.options;
   const address = path ?? `${host}:${port}`;
@@ -111,14 +118,21 @@ const boundsOf = (commandMs: number): RedisOptions & { replyMapping: 'legacy' } 
   disconnectTimeout: disconnectMsMax,
   autoResubscribe: false,
   retryStrategy: times => Math.min(reconnectMsMin * 2 ** Math.min(times - 1, 10), reconnectMsMax),
-  // A master that became a replica: its name may lead to the new one by now.
-  reconnectOnError: error => error.message.startsWith('READONLY'),
 });
+
+/** A master that became a replica: its name may lead to the new one by now. */
+const isReadOnly = (message: string | undefined): boolean => message?.startsWith('READONLY') ?? false;
+
+/** On a database that it could not select, ioredis would go on with database 0. */
+const isOfSelect = (error: Error & { command?: { name: string } }): boolean => error.command?.name === 'select';
 
 function checkedUrl(url: string): string {
   const schemes = ['redis:', 'rediss:'];
-  if (!URL.canParse(url) || !schemes.includes(new URL(url).protocol)) {
-    throw new Refused('The address of Redis is not a URL of the form redis://host:port: correct it.');
+  const { protocol = '', pathname = '' } = URL.parse(url) ?? {};
+  if (!schemes.includes(protocol) || !/^(\/\d*)?$/.test(pathname)) {
+    throw new Refused(
+      'The address of Redis is not a URL of the form redis://host:port/db, where db is a number: correct it.',
+    );
   }
   return url;
 }
@@ -155,16 +169,29 @@ function watch(redis: Redis, address: string, log: RedisLog, commandMs: number):
     resolve();
   };
   let wasReady: boolean | undefined;
+  let leaving = false;
   redis.on('error', (error: Error) => {
+    // What follows our own hanging up is no reason.
+    if (leaving) return;
     state.lastError = error.message || error.name;
+    leaving = isOfSelect(error);
+    if (leaving) redis.disconnect(true);
   });
-  redis.on('ready', () => {
+  const connected = () => {
     if (wasReady === false) log('info', `Redis ${address} is connected again`);
     wasReady = true;
     state.lastError = undefined;
+  };
+  let steady: NodeJS.Timeout | undefined;
+  redis.on('ready', () => {
     settle();
+    // A replica that takes no writes is connected to at once, and left at the next one.
+    if (isReadOnly(state.lastError)) steady = setTimeout(connected, steadyMs).unref();
+    else connected();
   });
   redis.on('close', () => {
+    clearTimeout(steady);
+    leaving = false;
     if (wasReady !== false && !state.closing)
       log('warn', `Redis ${address} is not connected: ${state.lastError ?? 'it hung up'}`);
     wasReady = false;

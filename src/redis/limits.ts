@@ -14,6 +14,8 @@ export const pingMs = 2_000;
 export const keepAliveMs = 10_000;
 export const reconnectMsMin = 50;
 export const reconnectMsMax = 2_000;
+/** After a refused write Redis is said to be connected again once it has refused none for this long. */
+export const steadyMs = 2_000;
 /** Closing waits this long for the other side. */
 export const disconnectMsMax = 500;
 /** Holders of a rebuild in one call. */
