@@ -8,8 +8,8 @@
  *     └── back-off ◀──┴── error ───────────┴─ alarm: stopped, for an operator
  */
 
-import type { LogEntry, LogName } from './entry.ts';
-import { Alarm, messageOf } from './errors.ts';
+import { type LogEntry, type LogName, logNames } from './entry.ts';
+import { Alarm, messageOf, Refused } from './errors.ts';
 import type { Host } from './host.ts';
 import { drainMsMax, groupCommitMs, idleTickMs, pollMsMax, statsBatchMax } from './limits.ts';
 import type { Log, Metrics } from './metrics.ts';
@@ -70,9 +70,21 @@ export interface StageTools {
   store: Pick<CouponStore, 'place' | 'savePlace'>;
 }
 
-/** A consumer that keeps its place in the store under its own name: the way to add one without touching the others. */
+/**
+ * A consumer that keeps its place in the store under its own name: the way to add one without touching the others.
+ * @throws Refused
+ */
 export function defineStage(definition: StageDefinition): (tools: StageTools) => Stage {
   const { name, log, batchMax = statsBatchMax, gatherMs = 0, handle } = definition;
+  const shown = `stage ${JSON.stringify(name)}`;
+  if (!/^[a-z0-9][a-z0-9._-]{0,63}$/.test(name))
+    throw new Refused(`${shown}: its name is no lower-case word: give up to 64 of a-z 0-9 . _ -`);
+  if (!logNames.includes(log))
+    throw new Refused(`${shown}: there is no log ${log}: give one of ${logNames.join(', ')}`);
+  if (!Number.isSafeInteger(batchMax) || batchMax < 1)
+    throw new Refused(`${shown}: batchMax ${batchMax} is no number of entries: give a whole number from 1 on`);
+  if (!(gatherMs >= 0 && gatherMs < Number.POSITIVE_INFINITY))
+    throw new Refused(`${shown}: gatherMs ${gatherMs} is no time: give ms from 0 on`);
   /** A store that went back (a backup, a failover) lost what was handled since, too: it is handled again. */
   const unlessElsewhere = (place: number, next: number): Verdict =>
     place === next ? done : { kind: 'go_back', to: place };
