@@ -169,7 +169,10 @@ describe('coupon', { timeout: 120_000 }, () => {
   });
 
   test('reads times and discounts, and refuses the rest in a sentence', () => {
-    assert.equal(parseTime('2026-01-01'), '2026-01-01T00:00:00.000Z');
+    const { TZ = '' } = process.env;
+    process.env.TZ = 'Asia/Seoul';
+    for (const local of ['2026-01-01', '2026-01-01T00:00']) assert.equal(parseTime(local), '2025-12-31T15:00:00.000Z');
+    process.env.TZ = TZ;
     assert.ok(Math.abs(Date.parse(parseTime('+10m')) - Date.now() - 600_000) < 5_000);
     assert.equal(parseTime('2026-01-01T09:00+09:00'), '2026-01-01T00:00:00.000Z');
     assert.equal(parseTime('2028-02-29T00:00:00.5Z'), '2028-02-29T00:00:00.500Z');

@@ -111,11 +111,13 @@ function isDay(text: string): boolean {
   return ms >= 0 && new Date(ms).toISOString().startsWith(text);
 }
 
-/** An ISO 8601 time since 1970, or `+30s`, `+10m`, `+2h`, `+7d` from now. */
+/** An ISO 8601 time since 1970, local where it names no zone, or `+30s`, `+10m`, `+2h`, `+7d` from now. */
 export function parseTime(text: string): string {
   const [, n, unit = ''] = /^\+([0-9]{1,6})([smhd])$/.exec(text) ?? [];
   const [, day = ''] = isoTime.exec(text) ?? [];
-  const at = n !== undefined ? Date.now() + Number(n) * (unitMs[unit] ?? 0) : Date.parse(isDay(day) ? text : '');
+  // JavaScript takes a day alone as UTC, but a time without a zone as local.
+  const written = day === text ? `${day}T00:00` : text;
+  const at = n !== undefined ? Date.now() + Number(n) * (unitMs[unit] ?? 0) : Date.parse(isDay(day) ? written : '');
   if (Number.isNaN(at)) {
     throw new CommandError(
       `"${text}" is no time: write 2026-12-24T09:00:00Z, or +10m for in ten minutes`,

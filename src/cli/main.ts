@@ -174,7 +174,7 @@ function addCoupon(dibs: Command): void {
     .argument('[coupon]', 'its id: a-z 0-9 - (made up when absent)', parseCouponId)
     .requiredOption('--stock <n>', 'units', within(0, 10_000_000))
     .option('--name <text>', 'what people read (the id when absent)')
-    .option('--opens-at <time>', 'ISO 8601, or +10m for in ten minutes')
+    .option('--opens-at <time>', 'ISO 8601 (local without a zone), or +10m for in ten minutes')
     .option('--closes-at <time>', 'the same')
     .option('--valid-until <time>', 'the same')
     .option('--discount <value>', '15% or 3000');
