@@ -1,13 +1,16 @@
 /** Starting: what is made, what is refused with one sentence, and what is there again afterwards. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { freePort } from '../scripts/services/port.ts';
+import { sentenceOf } from '../src/cli/connect.ts';
 import { createClient } from '../src/client/index.ts';
 import { logNames, requestLog } from '../src/entry.ts';
-import { Refused } from '../src/errors.ts';
+import { NotAccepted, OutcomeUnknown, Refused } from '../src/errors.ts';
 import { secretLengthMin } from '../src/limits.ts';
 import { assertProblem, call } from './support/calls.ts';
 import { type Child, spawnDibs } from './support/child.ts';
@@ -67,6 +70,37 @@ describe('start, embedded', { timeout: 60_000 }, () => {
     await until(() => second.out.includes('/docs'));
     assert.ok(!second.out.includes('1,000 units'));
     assert.deepEqual(await second.stop(), { code: 0, signal: null });
+  });
+
+  test('--sample that is not taken is said in one sentence, and the server goes on', async () => {
+    const { environment, folder } = fresh();
+    const kill = join(folder, 'kill');
+    writeFileSync(kill, 'embedded:fills-request');
+    const preload = ['--import', './test/support/kill-at-commit.ts'];
+    const child = spawnDibs([...preload, main, 'serve', '--sample'], { ...environment, DIBS_TEST_KILL_FILE: kill });
+    children.push(child);
+    await child.url();
+    await until(() => child.out.includes('--sample opened nothing: '));
+    assert.deepEqual(await child.stop(), { code: 0, signal: null });
+  });
+
+  test('a stop that is asked for during the start ends the process', async () => {
+    // It takes connections and says nothing, so that the start waits.
+    const silent = createServer().listen(0, '127.0.0.1');
+    await once(silent, 'listening');
+    const { port } = silent.address() as AddressInfo;
+    const child = spawn(['serve'], {
+      ...{ DIBS_PROFILE: 'cluster', DIBS_SECRET: 'the secret of the tests', DIBS_AUTH: 'none' },
+      DIBS_KAFKA_BROKERS: `127.0.0.1:${port}`,
+    });
+    const [socket] = (await once(silent, 'connection')) as [Socket];
+    assert.deepEqual(await child.stop(), { code: 143, signal: null });
+    socket.destroy();
+    silent.close();
+  });
+
+  test('a write that the start needs and that is refused is one sentence', () => {
+    for (const Known of [NotAccepted, OutcomeUnknown]) assert.equal(sentenceOf(new Known('full'), ''), 'full');
   });
 
   test('a second process on the same file is refused naming the first, which is not disturbed', async () => {

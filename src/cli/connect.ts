@@ -60,7 +60,8 @@ export function sentenceOf(error: unknown, url: string): string | undefined {
   if (error instanceof UnreachableError) return unreachable(error, url);
   if (error instanceof ProblemError) return problem(error, url);
   // Of `serve`: by name, so that the other commands load no server.
-  if (error instanceof Error && /^(Unavailable|Alarm)$/.test(error.name)) return error.message;
+  if (error instanceof Error && /^(Unavailable|Alarm|NotAccepted|OutcomeUnknown)$/.test(error.name))
+    return error.message;
   return undefined;
 }
 

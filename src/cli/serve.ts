@@ -1,8 +1,9 @@
 /** `dibs serve` and `dibs config`: the settings by flag, environment, default; then the app until Ctrl-C. */
 import { flushCompileCache } from 'node:module';
+import type { App } from '../app.ts';
 import { createClient } from '../client/index.ts';
 import { describeConfig, loadConfig } from '../config.ts';
-import { exitCodes } from './connect.ts';
+import { exitCodes, sentenceOf } from './connect.ts';
 import { print, printJson, table } from './terminal.ts';
 
 /** By the names of `settings`. */
@@ -10,20 +11,26 @@ export type Flags = Record<string, string>;
 
 export async function serve(flags: Flags, { sample }: { sample: boolean }): Promise<void> {
   const config = loadConfig({ flags, env: process.env });
-  const { start } = await import('../app.ts');
-  const app = await start(config);
-  // A process that is killed would not leave it.
-  flushCompileCache();
   const stopped = Promise.withResolvers<void>();
-  const onSignal = () => {
+  let app: App | undefined;
+  const onSignal = (_: NodeJS.Signals, number: number) => {
+    // Until it has started nothing is under way; the first process of a container is ended by no signal alone.
+    if (!app) process.exit(128 + number);
     // A second Ctrl-C meets Node's own handler and ends the process at once.
     process.off('SIGINT', onSignal).off('SIGTERM', onSignal);
     stopped.resolve(app.stop());
   };
   process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
+  const { start } = await import('../app.ts');
+  app = await start(config);
+  // A process that is killed would not leave it.
+  flushCompileCache();
   if (config.roles.includes('api')) {
     print(`dibs listens on ${app.url}`);
-    if (sample && config.auth.kind === 'none') await openSample(app.url);
+    if (sample && config.auth.kind === 'none')
+      await openSample(app.url).catch(error =>
+        print(`--sample opened nothing: ${sentenceOf(error, app.url) ?? error}`),
+      );
     else if (sample)
       print('--sample opens nothing with --auth jwt: an admin has to (`dibs coupon create --token ...`)');
   } else print(`dibs runs ${config.roles.join(', ')}`);
