@@ -259,6 +259,12 @@ function openDatabaseOf(path: string): Database {
   return openDatabase(path, { readOnly: true });
 }
 
+test('what is committed is synced: the writer opens in WAL mode with synchronous FULL', () => {
+  const { database } = open();
+  const pragma = (name: string) => Object.values(database.db.prepare(`PRAGMA ${name}`).get() ?? {})[0];
+  assert.deepEqual([pragma('journal_mode'), pragma('synchronous')], ['wal', 2]);
+});
+
 test('a file that cannot be written is refused with its path and the remedy', () => {
   const path = newPath();
   writeFileSync(path, '');
