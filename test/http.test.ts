@@ -111,6 +111,8 @@ describe('the road through HTTP', () => {
     assert.match(named.body.couponId, /^[a-z0-9]{12}$/);
     const all = await call(app.url, 'GET /coupons');
     assert.ok(all.body.items.some((c: { couponId: string }) => c.couponId === named.body.couponId));
+    const one = await call(app.url, 'GET /coupons/once');
+    for (const { headers } of [all, one]) assert.equal(headers.get('cache-control'), 'no-store');
   });
 
   test('a stock of -0 is 0: the row was made, its sale was not opened, and the answer was 409', async () => {

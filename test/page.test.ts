@@ -8,8 +8,8 @@ import { holds } from './support/until.ts';
 const html = readFileSync(new URL('../src/http/page.html', import.meta.url), 'utf8');
 const script = html.slice(html.indexOf('<script>') + '<script>'.length, html.indexOf('</script>'));
 
-/** A body of undefined is no JSON. */
-type Answers = Record<string, { status: number; body?: unknown }>;
+/** A body of undefined is no JSON; what has no status never comes. */
+type Answers = Record<string, { status?: number; body?: unknown }>;
 
 const coupon = { couponId: 'c', name: 'C', stock: 3, remaining: 3, state: 'open' };
 const accepted = { links: { task: '/tasks/t', events: '/tasks/t/events' } };
@@ -18,7 +18,7 @@ function elementOf() {
   const attributes: Record<string, string> = {};
   const events: Record<string, () => void> = {};
   return {
-    ...{ textContent: '', value: '', className: '', style: {}, attributes, events },
+    ...{ textContent: '', value: '', className: '', style: {} as { width?: string }, attributes, events },
     append() {},
     setAttribute(name: string, value: string) {
       attributes[name] = value;
@@ -35,16 +35,21 @@ function elementOf() {
 
 type Element = ReturnType<typeof elementOf>;
 
+/** Of a browser, for one host. */
+const connections = 6;
+
 /** What a browser keeps from visit to visit; null: it keeps nothing. */
 type Storage = Map<string, string> | null;
 
-/** The page of a server with one coupon, which takes every press and refuses every stream. */
-async function open(answers: Answers, storage: Storage = new Map([['dibs.user', 'ann']])) {
+/** The page of a server with one coupon, which takes every press and refuses every stream, or never ends one. */
+async function open(answers: Answers, storage: Storage = new Map([['dibs.user', 'ann']]), pushes = false) {
   const all: Answers = {
     '/coupons': { status: 200, body: { items: [coupon] } },
     '/coupons/c/issue': { status: 202, body: accepted },
   };
   const asked: string[] = [];
+  const keys: (string | undefined)[] = [];
+  let streams = 0;
   const made: Element[] = [];
   const element = () => {
     const one = elementOf();
@@ -65,28 +70,45 @@ async function open(answers: Answers, storage: Storage = new Map([['dibs.user', 
     setInterval(act: () => void) {
       refresh = act;
     },
-    setTimeout: (act: () => void, _ms: number, ...given: []) => setTimeout(act, 1, ...given).unref(),
+    // A second is a millisecond.
+    setTimeout: (act: () => void, ms: number) => setTimeout(act, ms / 1000).unref(),
+    clearTimeout,
+    AbortSignal: { timeout: (ms: number) => AbortSignal.timeout(ms / 1000) },
     EventSource: class {
       static readonly CLOSED = 2;
-      readonly readyState = 2;
+      readonly readyState = pushes ? 1 : 2;
+      constructor() {
+        streams++;
+      }
       addEventListener(event: string, act: () => void) {
-        if (event === 'error') setImmediate(act);
+        if (event === 'error' && !pushes) setImmediate(act);
+      }
+      close() {
+        streams--;
       }
     },
-    async fetch(path: string) {
+    async fetch(path: string, { headers, signal }: { headers?: Record<string, string>; signal?: AbortSignal } = {}) {
       asked.push(path);
+      if (headers) keys.push(headers['Idempotency-Key']);
       const { status, body } = { ...all, ...answers }[path] as Answers[string];
+      if (status === undefined || streams >= connections) {
+        return new Promise((_, reject) => signal?.addEventListener('abort', () => reject(signal.reason)));
+      }
       return { status, ok: status < 400, json: async () => JSON.parse(JSON.stringify(body) ?? '<html>') };
     },
   });
   const named = (test: (one: Element) => boolean) => made.find(test) as Element;
   await holds(() => assert.ok(named(({ attributes }) => attributes['aria-label'] === 'Claim C')));
   return {
-    asked,
-    user,
+    ...{ asked, keys, user },
     refresh: () => refresh(),
+    streams: () => streams,
+    /** Of all cards, in the order of the list. */
+    buttons: made.filter(({ textContent }) => textContent === 'Claim'),
+    allSaid: made.filter(({ className }) => className === 'said'),
     button: named(({ textContent }) => textContent === 'Claim'),
     said: named(({ className }) => className === 'said'),
+    bar: named(({ style }) => style.width !== undefined),
   };
 }
 
@@ -153,8 +175,10 @@ test('what was said to one user is not left standing for another, or for more un
   answers['/coupons/c/issue'] = { status: 409, body: { code: 'INACTIVE_COUPON', reason: 'sold_out' } };
   await press('Sold out.');
   answers['/coupons'] = { status: 200, body: { items: [{ ...coupon, stock: 4 }] } };
-  refresh();
-  await holds(() => assert.equal(said.textContent, ''));
+  await holds(() => {
+    refresh();
+    assert.equal(said.textContent, '');
+  });
 });
 
 test('an answer that comes when another name stands in the field says whose it is', async () => {
@@ -164,4 +188,75 @@ test('an answer that comes when another name stands in the field says whose it i
   rename(user, 'bob');
   answers['/tasks/t'] = { status: 200, body: { state: 'done', outcome: 'issued', slot: 1 } };
   await holds(() => assert.equal(said.textContent, 'ann: Yours! Number 1.'), 2_000);
+});
+
+test('streams that never end leave the connections that presses need', async () => {
+  const names = Array.from({ length: 8 }, (_, i) => `c${i}`);
+  const answers: Answers = {
+    '/coupons': { status: 200, body: { items: [coupon, ...names.map(couponId => ({ ...coupon, couponId }))] } },
+    '/tasks/t': { status: 200, body: { state: 'accepted', ahead: 7 } },
+  };
+  for (const name of names) answers[`/coupons/${name}/issue`] = { status: 202, body: accepted };
+  const { allSaid, buttons, streams } = await open(answers, undefined, true);
+  for (const button of buttons) {
+    button.click();
+    await new Promise(setImmediate);
+  }
+  await holds(() => assert.deepEqual([...new Set(allSaid.map(one => one.textContent))], ['7 ahead of you…']), 2_000);
+  assert.ok(streams() > 0);
+  answers['/tasks/t'] = { status: 200, body: { state: 'done', outcome: 'issued', slot: 1 } };
+  await holds(() => assert.ok(allSaid.every(one => one.textContent === 'Yours! Number 1.')), 2_000);
+  assert.equal(streams(), 0);
+});
+
+test('a stream is left for others once the place waits for an operator', async () => {
+  const { button, said, streams } = await open(
+    { '/tasks/t': { status: 200, body: { state: 'set_aside' } } },
+    undefined,
+    true,
+  );
+  button.click();
+  await holds(() => assert.equal(streams(), 1));
+  await holds(() => assert.equal(said.textContent, 'Yours, once an operator has looked at it.'), 2_000);
+  assert.equal(streams(), 0);
+});
+
+test('a press whose connection died silently may be tried again, as the same request', async () => {
+  const answers: Answers = { '/coupons/c/issue': {} };
+  const { button, keys, said } = await open(answers);
+  button.click();
+  await holds(() => assert.match(said.textContent, /does not answer/), 2_000);
+  answers['/coupons/c/issue'] = { status: 200, body: { outcome: 'issued', slot: 1 } };
+  button.click();
+  await holds(() => assert.equal(said.textContent, 'Yours! Number 1.'));
+  assert.equal(keys.length, 2);
+  assert.equal(keys[0], keys[1]);
+});
+
+test('a list that does not come is asked for once at a time', async () => {
+  const answers: Answers = {};
+  const { asked, refresh } = await open(answers);
+  answers['/coupons'] = {};
+  const before = asked.length;
+  refresh();
+  refresh();
+  assert.equal(asked.length, before + 1);
+  // Nor is it waited for without end.
+  await holds(() => {
+    refresh();
+    assert.ok(asked.length > before + 1);
+  }, 2_000);
+});
+
+test('more units do not take back what a winner was told', async () => {
+  const answers: Answers = { '/coupons/c/issue': { status: 200, body: { outcome: 'issued', slot: 1 } } };
+  const { bar, button, refresh, said } = await open(answers);
+  button.click();
+  await holds(() => assert.deepEqual([said.textContent, button.off], ['Yours! Number 1.', false]));
+  answers['/coupons'] = { status: 200, body: { items: [{ ...coupon, stock: 4 }] } };
+  await holds(() => {
+    refresh();
+    assert.equal(bar.style.width, '75%');
+  });
+  assert.equal(said.textContent, 'Yours! Number 1.');
 });

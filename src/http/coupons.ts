@@ -104,7 +104,10 @@ function readRoutes(app: FastifyInstance, { operator, store, host, access, notOf
         response: { 200: CouponsSchema, ...problemsOf('UNAVAILABLE') },
       },
     },
-    async (_request, reply) => reply.type('application/json; charset=utf-8').send(await list.text()),
+    async (_request, reply) => {
+      const text = await list.text();
+      return reply.type('application/json; charset=utf-8').header('cache-control', 'no-store').send(text);
+    },
   );
   app.get(
     '/coupons/:couponId',
@@ -116,7 +119,11 @@ function readRoutes(app: FastifyInstance, { operator, store, host, access, notOf
         response: { 200: CouponSchema, ...problemsOf('UNKNOWN_COUPON', 'UNAVAILABLE') },
       },
     },
-    async request => couponJson(known(await operator.view((request.params as Path).couponId))),
+    async (request, reply) => {
+      const view = known(await operator.view((request.params as Path).couponId));
+      reply.header('cache-control', 'no-store');
+      return couponJson(view);
+    },
   );
   app.get(
     '/coupons/:couponId/stats',
