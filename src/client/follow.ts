@@ -58,7 +58,9 @@ export function follow(following: Following): Promise<Followed> {
 class Follower {
   readonly #f: Following;
   readonly #path: string;
-  #heardAt: number;
+  /** How long nothing was heard while somebody asked, as of when. */
+  #silentMs = 0;
+  #silentAt: number;
   #lastEventId = '';
   #retryMs: number;
   #lastError: unknown;
@@ -66,7 +68,7 @@ class Follower {
   constructor(f: Following) {
     this.#f = f;
     this.#path = `/tasks/${encodeURIComponent(f.taskId)}`;
-    this.#heardAt = f.clock.now();
+    this.#silentAt = f.clock.now();
     this.#retryMs = f.timing.streamRetryMs;
   }
 
@@ -150,7 +152,7 @@ class Follower {
           }
           if (event.event === 'progress') this.#progress(JSON.parse(event.data) as Progress);
         }
-        this.#heardAt = this.#f.clock.now();
+        this.#heard();
         this.#lastEventId = parser.lastEventId;
         if (parser.retryMs !== undefined) this.#retryMs = Math.min(parser.retryMs, timing.streamRetryMsMax);
       }
@@ -175,7 +177,7 @@ class Follower {
       try {
         const task = await http.call<TaskStatus>({ method: 'GET', path: this.#path, signal });
         if (task.state === 'done') return task;
-        this.#heardAt = clock.now();
+        this.#heard();
         this.#progress(task);
         failures = 0;
         waitMs = spread(pollMs, clock.random);
@@ -210,11 +212,20 @@ class Follower {
     return error instanceof ProblemError ? error.retryAfterMs : undefined;
   }
 
+  #heard(): void {
+    this.#silentMs = 0;
+    this.#silentAt = this.#f.clock.now();
+  }
+
+  /** A device that slept heard nothing either: what passed since the last time counts as one dead stream at most. */
   #refuseSilence(): void {
     const { clock, couponId, key, taskId, timing } = this.#f;
-    const silentMs = clock.now() - this.#heardAt;
-    if (silentMs <= timing.silenceMsMax) return;
-    const why = `no word of task ${taskId} for ${silentMs} ms; it stays in the queue and may be asked for again`;
+    const now = clock.now();
+    this.#silentMs += Math.min(now - this.#silentAt, timing.streamIdleMsMax);
+    this.#silentAt = now;
+    if (this.#silentMs <= timing.silenceMsMax) return;
+    const ms = Math.round(this.#silentMs);
+    const why = `no word of task ${taskId} for ${ms} ms; it stays in the queue and may be asked for again`;
     throw new UnansweredError({ couponId, key, taskId }, why, this.#lastError);
   }
 }

@@ -1,4 +1,5 @@
 /** Requests over any fetch: whole answers as JSON, problems as errors, streams by their reader. */
+import { timerMsMax } from './timing.ts';
 import type { Problem } from './wire.ts';
 
 /** The part of `fetch` that the client uses: the global one fits, and so does a small one of one's own. */
@@ -177,19 +178,19 @@ class TimeLimit {
   arm(ms: number): void {
     clearTimeout(this.#timer);
     this.#ms = ms;
-    this.#touchedAt = Date.now();
-    this.#timer = setTimeout(this.#look, ms);
+    this.#touchedAt = performance.now();
+    this.#timer = setTimeout(this.#look, Math.min(ms, timerMsMax));
   }
 
   /** Starts the time anew; costs no timer. */
   touch(): void {
-    this.#touchedAt = Date.now();
+    this.#touchedAt = performance.now();
   }
 
   readonly #look = () => {
-    const left = this.#touchedAt + this.#ms - Date.now();
+    const left = this.#touchedAt + this.#ms - performance.now();
     if (left > 0) {
-      this.#timer = setTimeout(this.#look, left);
+      this.#timer = setTimeout(this.#look, Math.min(left, timerMsMax));
       return;
     }
     this.#overMs = this.#ms;

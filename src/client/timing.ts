@@ -50,6 +50,7 @@ export const defaultTiming: Readonly<Timing> = {
 
 /** Time and chance, so that a test can own them. */
 export interface Clock {
+  /** Milliseconds that only go forward, whatever is done to the time of day. */
   now(): number;
   /** 0 <= x < 1. */
   random(): number;
@@ -57,8 +58,11 @@ export interface Clock {
   wait(ms: number, signal: AbortSignal): Promise<void>;
 }
 
+/** Timers know 31 bits; beyond them, as for Infinity, they fire at once. */
+export const timerMsMax = 2 ** 31 - 1;
+
 export const systemClock: Clock = {
-  now: () => Date.now(),
+  now: () => performance.now(),
   random: () => Math.random(),
   wait(ms, signal) {
     if (signal.aborted) return Promise.resolve();
@@ -68,7 +72,7 @@ export const systemClock: Clock = {
         signal.removeEventListener('abort', end);
         resolve();
       };
-      const timer = setTimeout(end, ms);
+      const timer = setTimeout(end, Math.min(ms, timerMsMax));
       signal.addEventListener('abort', end);
     });
   },

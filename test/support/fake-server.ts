@@ -33,6 +33,8 @@ export interface Fake {
   /** Resolves once `test` holds; looked at after every request and every stream's end. */
   until(test: () => boolean): Promise<void>;
   streamsOpen: number;
+  /** Ends all connections at once. */
+  cut(): void;
   close(): Promise<void>;
 }
 
@@ -190,6 +192,7 @@ export async function startFake(stock = 3): Promise<Fake> {
         waiting.add(one);
         look();
       }),
+    cut: () => server.closeAllConnections(),
     async close() {
       const closed = new Promise(resolve => server.close(resolve));
       server.closeAllConnections();
