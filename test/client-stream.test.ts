@@ -1,6 +1,7 @@
 /** The client's streams: how events are read, and what a claim does when the push fails. */
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, test } from 'node:test';
+import { createClient } from '../src/client/index.ts';
 import { SseParser } from '../src/client/sse.ts';
 import { type Fake, problem, startFake } from './support/fake-server.ts';
 import { quickClient } from './support/quick-client.ts';
@@ -164,6 +165,41 @@ describe('the push', { timeout: 30_000 }, () => {
     fake.release();
     assert.equal((await claim.outcome).outcome, 'issued');
     assert.deepEqual([claim.via, streams().length], ['poll', 1]);
+  });
+
+  test('of many claims leaves the connections of a browser that presses need: the rest asks', async () => {
+    fake.held = true;
+    const dibs = createClient({ baseUrl: fake.url, streamsMax: 2, timing: { pollMsMin: 1, pollMsMax: 4 } });
+    const users = Array.from({ length: 6 }, (_, i) => `u${i}`);
+    // Clients for other callers have their streams in common with it.
+    const claims = users.map((userId, i) => (i % 2 ? dibs : dibs.as({ userId })).claim('c', { userId }));
+    const polled = () => new Set(fake.seen.filter(s => /^\/tasks\/[^/]+$/.test(s.path)).map(s => s.path)).size;
+    await fake.until(() => fake.streamsOpen === 2 && polled() === 4);
+    fake.release();
+    const via = await Promise.all(claims.map(claim => claim.outcome.then(() => claim.via)));
+    assert.equal(via.filter(one => one === 'stream').length, 2);
+    assert.equal(streams().length, 2);
+    // What has ended makes room.
+    fake.held = false;
+    const next = dibs.claim('c', { userId: 'later' });
+    await next.outcome;
+    assert.equal(next.via, 'stream');
+  });
+
+  test('in a browser is bounded, and elsewhere it is not', async t => {
+    const users = Array.from({ length: 4 }, (_, i) => `u${i}`);
+    fake.held = true;
+    const one = client();
+    const claims = users.map(userId => one.claim('c', { userId }));
+    await fake.until(() => fake.streamsOpen === 4);
+    Object.assign(globalThis, { location: {} });
+    t.after(() => Reflect.deleteProperty(globalThis, 'location'));
+    const another = client();
+    for (const userId of users) claims.push(another.claim('c', { userId: `${userId}b` }));
+    await fake.until(() => fake.streamsOpen === 6 && fake.seen.some(s => /^\/tasks\/[^/]+$/.test(s.path)));
+    fake.release();
+    await Promise.all(claims.map(claim => claim.outcome));
+    assert.equal(streams().length, 6);
   });
 
   test('that is silent for too long is opened again', async () => {

@@ -3,7 +3,7 @@
  * Idempotency-Key, then the push. The server's word, whichever it is, is an outcome; the promise is rejected only
  * when there is no word: aborted, or silence (UnansweredError).
  */
-import { type Followed, follow, UnansweredError } from './follow.ts';
+import { type Followed, follow, type Known, UnansweredError } from './follow.ts';
 import { type Http, ProblemError, UnreachableError } from './http.ts';
 import { backoffMs, type Clock, spread, type Timing } from './timing.ts';
 import type { DoneTask, InactiveReason, Progress, TaskStatus } from './wire.ts';
@@ -52,8 +52,7 @@ export interface ClaimBase {
   http: Http;
   timing: Timing;
   clock: Clock;
-  /** What one claim learns of the server, all others of the client know. */
-  server: { neverPushes: boolean };
+  server: Known;
 }
 
 export function startClaim(

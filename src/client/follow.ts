@@ -24,11 +24,18 @@ export class UnansweredError extends Error {
   }
 }
 
+/** What all claims of a client know of its server. */
+export interface Known {
+  neverPushes: boolean;
+  streamsOpen: number;
+  streamsMax: number;
+}
+
 export interface Following {
   http: Http;
   timing: Timing;
   clock: Clock;
-  server: { neverPushes: boolean };
+  server: Known;
   couponId: string;
   key: string;
   taskId: string;
@@ -46,8 +53,8 @@ type Streamed =
   /** It said something and ended: a server that stops, a proxy with a time limit. */
   | { kind: 'ended' }
   | { kind: 'broken'; retryAfterMs: number | undefined }
-  /** This server does not push (501): it is asked until it says. */
-  | { kind: 'never' };
+  /** This server does not push (501), or as many streams as may be are open: it is asked. */
+  | { kind: 'none' };
 
 const notImplemented = 501;
 
@@ -74,7 +81,7 @@ class Follower {
 
   /** Ends with the outcome, the signal, a refusal of the task id, or silence beyond `silenceMsMax`. */
   async run(): Promise<Followed> {
-    const { clock, signal, timing } = this.#f;
+    const { clock, server, signal, timing } = this.#f;
     let failures = 0;
     let againMs = timing.streamAgainMsMin;
     for (;;) {
@@ -101,10 +108,10 @@ class Follower {
           }
           break;
         }
-        case 'never': {
+        case 'none': {
           await clock.wait(spread(timing.pollMsMin, clock.random), signal);
           signal.throwIfAborted();
-          const task = await this.#poll(Number.POSITIVE_INFINITY);
+          const task = await this.#poll(server.neverPushes ? Number.POSITIVE_INFINITY : timing.streamAgainMsMax);
           if (task) return { task, by: 'poll' };
           break;
         }
@@ -116,8 +123,18 @@ class Follower {
   }
 
   async #stream(): Promise<Streamed> {
+    const { server } = this.#f;
+    if (server.neverPushes || server.streamsOpen >= server.streamsMax) return { kind: 'none' };
+    server.streamsOpen++;
+    try {
+      return await this.#listen();
+    } finally {
+      server.streamsOpen--;
+    }
+  }
+
+  async #listen(): Promise<Streamed> {
     const { http, server, signal, timing } = this.#f;
-    if (server.neverPushes) return { kind: 'never' };
     let stream: OpenStream;
     try {
       stream = await http.open(
@@ -130,7 +147,7 @@ class Follower {
       const retryAfterMs = this.#endure(error);
       if (!(error instanceof ProblemError && error.status === notImplemented)) return { kind: 'broken', retryAfterMs };
       server.neverPushes = true;
-      return { kind: 'never' };
+      return { kind: 'none' };
     }
     const parser = new SseParser(this.#lastEventId);
     const decoder = new TextDecoder();

@@ -9,6 +9,7 @@
  * Every call but `claim` is sent once and throws a ProblemError (the server refused) or an UnreachableError.
  */
 import { type Claim, type ClaimOptions, type Identity, startClaim } from './claim.ts';
+import type { Known } from './follow.ts';
 import { type Call, createHttp, type FetchLike } from './http.ts';
 import { type Clock, defaultTiming, systemClock, type Timing } from './timing.ts';
 import type {
@@ -40,7 +41,12 @@ export interface ClientOptions {
   fetch?: FetchLike;
   timing?: Partial<Timing>;
   clock?: Partial<Clock>;
+  /** Streams open at once; other claims ask for their status. 2 in a browser, else without bound. */
+  streamsMax?: number;
 }
+
+/** Over HTTP/1.1 a browser has six connections for one host, all tabs together: streams must leave some for presses. */
+const streamsMaxOfBrowser = 2;
 
 export interface CallOptions {
   signal?: AbortSignal;
@@ -79,12 +85,17 @@ export interface Client {
 }
 
 export function createClient(options: ClientOptions): Client {
+  const streamsMax = options.streamsMax ?? ('location' in globalThis ? streamsMaxOfBrowser : Number.POSITIVE_INFINITY);
+  return clientOf(options, { neverPushes: false, streamsOpen: 0, streamsMax });
+}
+
+function clientOf(options: ClientOptions, server: Known): Client {
   const timing: Timing = { ...defaultTiming, ...options.timing };
   const clock: Clock = { ...systemClock, ...options.clock };
   // Called as a plain function: browsers refuse a fetch that was taken off its window.
   const fetch: FetchLike = options.fetch ?? ((url, init) => globalThis.fetch(url, init));
   const http = createHttp(options.baseUrl, fetch, timing.answerMsMax);
-  const base = { http, timing, clock, server: { neverPushes: false } };
+  const base = { http, timing, clock, server };
   const own = headersOf(options);
 
   const send = <T>(call: Call, { signal, answerMsMax }: CallOptions = {}): Promise<T> =>
@@ -105,7 +116,7 @@ export function createClient(options: ClientOptions): Client {
       const identity = token === undefined && userId === undefined ? own : headersOf({ token, userId });
       return startClaim(base, couponId, identity, claimOptions);
     },
-    as: identity => createClient({ ...options, token: undefined, userId: undefined, ...identity }),
+    as: identity => clientOf({ ...options, token: undefined, userId: undefined, ...identity }, server),
 
     task: (taskId, o) => get(`/tasks/${encodeURIComponent(taskId)}`, o),
     myCoupons: (page = {}, o) => get(`/me/coupons${query({ limit: page.limit, after: page.after })}`, o),
