@@ -93,7 +93,9 @@ describe('the push', { timeout: 30_000 }, () => {
       const text = steps.map(step => `event: progress\ndata: {"state":${step}}\n\n`);
       response.write(text.join(''));
       void claim.taskId.then(() =>
-        response.end('event: outcome\ndata: {"state":"done","outcome":"inactive","reason":"closed"}\n\n'),
+        response.end(
+          'event: outcome\ndata: {"taskId":"t","couponId":"c","state":"done","outcome":"inactive","reason":"closed"}\n\n',
+        ),
       );
       return true;
     };
@@ -135,10 +137,12 @@ describe('the push', { timeout: 30_000 }, () => {
   });
 
   test('that says what cannot be read gives way to asking', async () => {
+    const sayings = ['<html>', 'null', '{"state":"done"}'];
     fake.intercept = (seen, response) => {
       if (!seen.path.endsWith('/events')) return false;
       response.writeHead(200, { 'content-type': 'text/event-stream' });
-      response.write('event: progress\ndata: {"state":"accepted"}\n\nevent: outcome\ndata: <html>\n\n');
+      const data = sayings[streams().length - 1];
+      response.write(`event: progress\ndata: {"state":"accepted"}\n\nevent: outcome\ndata: ${data}\n\n`);
       return true;
     };
     const claim = client().claim('c', { userId: 'ann' });

@@ -205,7 +205,7 @@ describe('a claim', { timeout: 30_000 }, () => {
     assert.deepEqual(end, { outcome: 'inactive', couponId: 'c', reason: 'closed' });
   });
 
-  for (const text of ['', 'null', '{}', '"accepted"', 'a page']) {
+  for (const text of ['', 'null', '{}', '"accepted"', 'a page', '{"taskId":"t","couponId":"c","outcome":"issued"}']) {
     test(`answered with 200 and ${text === '' ? 'nothing' : text} is refused: that is not dibs`, async () => {
       fake.intercept = (_, response) => {
         response.writeHead(200).end(text);
@@ -215,6 +215,62 @@ describe('a claim', { timeout: 30_000 }, () => {
       assert.equal(end.outcome === 'refused' && end.code, 'NOT_DIBS');
     });
   }
+
+  for (const text of ['<html>', '{}', '[]', '{"taskId":"t"']) {
+    test(`whose 202 says only ${text} may be queued and is sent again`, async () => {
+      let broken = true;
+      fake.intercept = (seen, response) => {
+        if (!seen.path.endsWith('/issue') || !broken) return false;
+        broken = false;
+        response.writeHead(202).end(text);
+        return true;
+      };
+      assert.equal((await client().claim('c', { userId: 'ann' }).outcome).outcome, 'issued');
+      assert.deepEqual([posts().length, keys().size], [2, 1]);
+      fake.intercept = (_, response) => Boolean(response.writeHead(202).end(text));
+      await assert.rejects(client({ triesMax: 3 }).claim('c', { userId: 'bob' }).outcome, { name: 'UnansweredError' });
+    });
+  }
+
+  for (const status of [301, 302, 307, 308]) {
+    test(`redirected with ${status} is not followed: it might arrive as a GET, and be refused untruly`, async () => {
+      const location = `${fake.url}/elsewhere`;
+      fake.intercept = (_, response) => Boolean(response.writeHead(status, { location }).end());
+      const end = await client().claim('c', { userId: 'ann' }).outcome;
+      assert.ok(end.outcome === 'refused' && end.code === 'REDIRECTED', JSON.stringify(end));
+      assert.ok(end.detail.includes(location), end.detail);
+      assert.equal(fake.seen.length, 1);
+    });
+  }
+
+  test('redirected in a browser, which hides whereto, is told so too', async () => {
+    const fetch = async () => ({ status: 0, headers: new Headers(), text: async () => '', body: null });
+    const end = await createClient({ baseUrl: '', fetch }).claim('c', { userId: 'ann' }).outcome;
+    assert.equal(end.outcome === 'refused' && end.code, 'REDIRECTED');
+  });
+
+  test('whose refusal lacks what it must say, or says it in another type, is only refused', async () => {
+    const saying: [number, string][] = [
+      [410, '{"code":"INACTIVE_COUPON","detail":"d"}'],
+      [410, '{"code":"INACTIVE_COUPON","reason":7,"detail":"d"}'],
+      [409, '{"code":"DUPLICATED_COUPON","detail":"d"}'],
+      [400, '{"code":"MALFORMED_REQUEST","detail":{"a":1},"title":"d"}'],
+    ];
+    for (const [status, text] of saying) {
+      fake.intercept = (_, response) => Boolean(response.writeHead(status).end(text));
+      const { code } = JSON.parse(text);
+      const end = await client().claim('c', { userId: 'ann' }).outcome;
+      assert.deepEqual(end, { outcome: 'refused', couponId: 'c', code, detail: 'd', status }, text);
+    }
+  });
+
+  test('with a key that would arrive as another is refused at once', async () => {
+    for (const key of [' a', 'a ', 'a b', '', 'k'.repeat(65)]) {
+      const end = await client().claim('c', { userId: 'ann', key }).outcome;
+      assert.ok(end.outcome === 'refused' && end.code === 'MALFORMED_REQUEST', JSON.stringify(end));
+    }
+    assert.equal(fake.seen.length, 0);
+  });
 
   test('that cannot be sent is refused at once, and the value is not shown', async () => {
     for (const who of [{ userId: '김철수' }, { token: 'secret\nof ann' }, { userId: 'ann', key: '키' }]) {

@@ -6,7 +6,14 @@
 import { type Followed, follow, type Known, UnansweredError } from './follow.ts';
 import { type Http, ProblemError, UnreachableError } from './http.ts';
 import { backoffMs, type Clock, spread, type Timing } from './timing.ts';
-import type { DoneTask, InactiveReason, Progress, TaskStatus } from './wire.ts';
+import {
+  type DoneTask,
+  type InactiveReason,
+  isInactiveReason,
+  isTask,
+  type Progress,
+  type TaskStatus,
+} from './wire.ts';
 
 /** How a claim ended. `taskId` is there when the request was in the log, absent when it was refused at the door. */
 export type ClaimOutcome = { couponId: string; taskId?: string } & (
@@ -168,9 +175,7 @@ class RunningClaim implements Claim {
       this.tries++;
       let failure: ProblemError | UnreachableError;
       try {
-        const task = await http.call<TaskStatus>({ method: 'POST', path, headers: this.#headers, signal });
-        if (typeof task.taskId === 'string') return task;
-        throw new ProblemError(200, { code: 'NOT_DIBS', detail: 'the answer is no task' });
+        return await http.call<TaskStatus>({ method: 'POST', path, headers: this.#headers, signal, is: isTask });
       } catch (error) {
         if (signal.aborted || !(error instanceof ProblemError || error instanceof UnreachableError)) throw error;
         failure = error;
@@ -243,9 +248,9 @@ class RunningClaim implements Claim {
   }
 }
 
-/** Refusals that time may cure: rates, overload, a log that is away, a proxy without its server. */
+/** What time may cure: rates, overload, a log that is away, a proxy without its server, a 202 that was cut short. */
 function mayPass({ status }: ProblemError): boolean {
-  return status === 408 || status === 429 || status >= 500;
+  return status === 202 || status === 408 || status === 429 || status >= 500;
 }
 
 const verdicts = new Set(['DUPLICATED_COUPON', 'INACTIVE_COUPON', 'UNKNOWN_COUPON', 'MALFORMED_REQUEST']);
@@ -258,8 +263,8 @@ function refusalOf(couponId: string, error: ProblemError): ClaimOutcome {
   if (code === 'DUPLICATED_COUPON' && typeof problem.slot === 'number' && typeof problem.userCouponId === 'string') {
     return { outcome: 'duplicated', couponId, slot: problem.slot, userCouponId: problem.userCouponId };
   }
-  if (code === 'INACTIVE_COUPON') {
-    const reason = problem.reason as InactiveReason;
+  const { reason } = problem;
+  if (code === 'INACTIVE_COUPON' && isInactiveReason(reason)) {
     const opens = typeof problem.opensAt === 'string' ? { opensAt: problem.opensAt } : {};
     return { outcome: 'inactive', couponId, reason, ...opens };
   }

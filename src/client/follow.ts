@@ -5,7 +5,7 @@
 import { type Http, type OpenStream, ProblemError } from './http.ts';
 import { SseParser } from './sse.ts';
 import { backoffMs, type Clock, spread, type Timing } from './timing.ts';
-import type { DoneTask, Progress, TaskStatus } from './wire.ts';
+import { type DoneTask, isTask, type Progress, type TaskStatus } from './wire.ts';
 
 /** The server fell silent. An accepted request stays in the queue: ask for the task, or again with the same key. */
 export class UnansweredError extends Error {
@@ -163,7 +163,8 @@ class Follower {
         for (const event of parser.push(decoder.decode(value, { stream: true }))) {
           heard = true;
           if (event.event === 'outcome') {
-            const task = JSON.parse(event.data) as DoneTask;
+            const task: unknown = JSON.parse(event.data);
+            if (!isTask(task) || task.state !== 'done') throw new SyntaxError('the event is no outcome');
             void drain(stream, timing.lingerMsMax);
             return { kind: 'done', task };
           }
@@ -192,7 +193,7 @@ class Follower {
     do {
       let waitMs: number;
       try {
-        const task = await http.call<TaskStatus>({ method: 'GET', path: this.#path, signal });
+        const task = await http.call<TaskStatus>({ method: 'GET', path: this.#path, signal, is: isTask });
         if (task.state === 'done') return task;
         this.#heard();
         this.#progress(task);

@@ -10,6 +10,8 @@ export interface FetchInit {
   headers: Record<string, string>;
   body?: string;
   signal: AbortSignal;
+  /** Of a POST `manual`: followed, it may arrive as a GET. */
+  redirect?: 'follow' | 'manual';
 }
 
 export interface FetchAnswer {
@@ -24,7 +26,10 @@ export interface ChunkReader {
   cancel(): Promise<unknown>;
 }
 
-/** The server refused. `code` is stable (API.md); `HTTP_502` and the like when the answer is no problem of dibs. */
+/**
+ * The server refused. `code` is stable (API.md); `HTTP_502`, `NOT_DIBS`, `REDIRECTED` and the like when the answer is no
+ * problem of dibs.
+ */
 export class ProblemError extends Error {
   override name = 'ProblemError';
   readonly status: number;
@@ -36,7 +41,8 @@ export class ProblemError extends Error {
   readonly problem: Problem;
 
   constructor(status: number, problem: Problem, retryAfterMs?: number) {
-    const detail = problem.detail ?? problem.title ?? `the server answered ${status}`;
+    const said = [problem.detail, problem.title].find(text => typeof text === 'string');
+    const detail = said ?? `the server answered ${status}`;
     super(detail);
     this.status = status;
     this.code = typeof problem.code === 'string' ? problem.code : `HTTP_${status}`;
@@ -64,6 +70,8 @@ export interface Call {
   headers?: Record<string, string>;
   signal?: AbortSignal | undefined;
   answerMsMax?: number;
+  /** What a 2xx answer must be; another is a ProblemError NOT_DIBS. */
+  is?: (body: unknown) => boolean;
 }
 
 /** An open stream; `touch` puts off its death of silence. */
@@ -105,12 +113,14 @@ export function createHttp(baseUrl: string, fetch: FetchLike, answerMsMax: numbe
         init.body = JSON.stringify(call.body);
         init.headers['content-type'] = 'application/json';
       }
+      if (call.method === 'POST') init.redirect = 'manual';
       try {
         refuseUnsendable(init.headers);
         const answer = await fetch(url, init);
+        if (init.redirect && isRedirect(answer.status)) throw redirected(answer);
         const text = await answer.text();
         if (answer.status < 200 || answer.status > 299) throw problemOf(answer, text);
-        return parseBody(answer.status, text) as T;
+        return parseBody(answer.status, text, call.is) as T;
       } catch (error) {
         throw limit.explain(url, error);
       } finally {
@@ -226,21 +236,34 @@ function messageOf(error: unknown): string {
 /** What no server could be asked: fetch would say so as if nothing answered, and with the value, which may be a token. */
 function refuseUnsendable(headers: Record<string, string>): void {
   for (const [name, value] of Object.entries(headers)) {
-    if (/^[\x20-\x7e]*$/.test(value)) continue;
-    const detail = `the header ${name} holds what is not printable ASCII`;
+    const isKey = name === 'idempotency-key';
+    if ((isKey ? /^[\x21-\x7e]{1,64}$/ : /^[\x20-\x7e]*$/).test(value)) continue;
+    const detail = `the header ${name} holds what is not ${isKey ? '1 to 64 visible' : 'printable'} ASCII`;
     throw new ProblemError(400, { code: 'MALFORMED_REQUEST', detail });
   }
 }
 
-function parseBody(status: number, text: string): unknown {
+function parseBody(status: number, text: string, is?: (body: unknown) => boolean): unknown {
   let body: unknown;
   try {
     body = JSON.parse(text);
   } catch {
     throw new ProblemError(status, { code: 'NOT_DIBS', detail: 'the answer is not JSON' });
   }
-  if (typeof body === 'object' && body !== null) return body;
-  throw new ProblemError(status, { code: 'NOT_DIBS', detail: 'the answer is no JSON object' });
+  if (typeof body !== 'object' || body === null) {
+    throw new ProblemError(status, { code: 'NOT_DIBS', detail: 'the answer is no JSON object' });
+  }
+  if (!(is?.(body) ?? true)) throw new ProblemError(status, { code: 'NOT_DIBS', detail: 'the answer is no task' });
+  return body;
+}
+
+/** A browser shows neither status nor address of a redirection that it does not follow. */
+const isRedirect = (status: number): boolean => status === 0 || (status >= 300 && status <= 399);
+
+function redirected({ headers, status }: FetchAnswer): ProblemError {
+  const to = headers.get('location');
+  const detail = `the server redirects${to === null ? '' : ` to ${to}`}: use the address that it redirects to`;
+  return new ProblemError(status, { code: 'REDIRECTED', detail });
 }
 
 function problemOf(answer: FetchAnswer, text: string): ProblemError {

@@ -76,6 +76,32 @@ export type DoneTask = { taskId: string; couponId: string; state: 'done' } & (
 
 export type TaskStatus = PendingTask | DoneTask;
 
+/** Whether an answer says where a request is; what does not is not from dibs. */
+export function isTask(body: unknown): body is TaskStatus {
+  const task = (body ?? {}) as Record<string, unknown>;
+  if (typeof task.taskId !== 'string' || typeof task.couponId !== 'string') return false;
+  return isPending(task.state) || (task.state === 'done' && isOutcome(task));
+}
+
+export const isInactiveReason = (reason: unknown): reason is InactiveReason =>
+  reason === 'sold_out' || reason === 'not_open' || reason === 'closed';
+
+const isPending = (state: unknown): boolean => state === 'accepted' || state === 'reserved' || state === 'set_aside';
+
+function isOutcome({ outcome, reason, slot, userCouponId }: Record<string, unknown>): boolean {
+  switch (outcome) {
+    case 'issued':
+    case 'duplicated':
+      return typeof slot === 'number' && typeof userCouponId === 'string';
+    case 'inactive':
+      return isInactiveReason(reason);
+    case 'refused':
+      return reason === 'malformed' || reason === 'unknown_coupon';
+    default:
+      return false;
+  }
+}
+
 /** Where a claim is while it waits. */
 export type Progress = Pick<PendingTask, 'state' | 'ahead'>;
 
