@@ -56,6 +56,12 @@ describe('the event parser', { timeout: 30_000 }, () => {
     assert.deepEqual(events, expected);
   });
 
+  test('takes no id with a NUL in it', () => {
+    const parser = new SseParser();
+    parser.push('id: 1\ndata: x\n\nid: 2\0\ndata: y\n\n');
+    assert.equal(parser.lastEventId, '1');
+  });
+
   test('refuses an event without end', () => {
     const parser = new SseParser();
     assert.throws(() => {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { createHttp, type FetchAnswer } from '../src/client/http.ts';
 import { createClient } from '../src/client/index.ts';
-import { defaultTiming, systemClock } from '../src/client/timing.ts';
+import { defaultTiming, systemClock, type Timing } from '../src/client/timing.ts';
 import { type Fake, startFake } from './support/fake-server.ts';
 import { quickClient } from './support/quick-client.ts';
 
@@ -62,6 +62,99 @@ describe('a bound', { timeout: 30_000 }, () => {
     stop.abort();
     await waiting;
     assert.deepEqual(waits, [2 ** 31 - 1, 2 ** 31 - 1]);
+  });
+});
+
+/** Answers by the path; undefined is a connection that is cut. */
+type Say = (path: string) => { status: number; headers?: Record<string, string>; text: string } | undefined;
+
+/** A client of a server that says so, whose waits pass at once, and what it waited and when it asked. */
+function hurried(say: Say, timing: Partial<Timing> = {}) {
+  let now = 0;
+  const waits: number[] = [];
+  const asked: { path: string; at: number }[] = [];
+  const fetch = async (path: string): Promise<FetchAnswer> => {
+    asked.push({ path, at: now });
+    const said = say(path);
+    if (!said) throw new Error('cut');
+    const { status, text } = said;
+    return new Response(text, { status, headers: said.headers ?? {} });
+  };
+  const wait = async (ms: number) => {
+    waits.push(ms);
+    now += ms;
+  };
+  const client = createClient({ baseUrl: '', fetch, timing, clock: { now: () => now, random: () => 0, wait } });
+  return { client, waits, asked };
+}
+
+const pending = JSON.stringify({ taskId: 't', couponId: 'c', state: 'accepted' });
+const done = JSON.stringify({ taskId: 't', couponId: 'c', state: 'done', outcome: 'inactive', reason: 'closed' });
+
+describe('what a server asks for', { timeout: 30_000 }, () => {
+  test('as a date is waited for as seconds are', async () => {
+    const at = new Date(Date.now() + 20_000).toUTCString();
+    const answer = { status: 429, headers: { 'retry-after': at }, text: '{}' };
+    const end = await hurried(() => answer, { triesMax: 1 }).client.claim('c').outcome;
+    const { retryAfterMs = 0 } = end.outcome === 'refused' ? end : {};
+    assert.ok(retryAfterMs > 0 && retryAfterMs <= 20_000, JSON.stringify(end));
+  });
+
+  test('between two streams is honoured, up to a bound', async () => {
+    const retries = [2_345, 99_999];
+    const { client, waits } = hurried(path => {
+      if (path.endsWith('/issue')) return { status: 202, text: pending };
+      const retry = retries.shift();
+      const text = retry
+        ? `retry: ${retry}\nevent: progress\ndata: ${pending}\n\n`
+        : `event: outcome\ndata: ${done}\n\n`;
+      return { status: 200, headers: { 'content-type': 'text/event-stream' }, text };
+    });
+    await client.claim('c').outcome;
+    assert.deepEqual(waits, [2_345, defaultTiming.streamRetryMsMax]);
+  });
+
+  test('of an accepted claim is honoured, up to a bound', async () => {
+    const { client, waits } = hurried(path => {
+      if (path.endsWith('/issue')) return { status: 202, text: pending };
+      if (waits.length > 0)
+        return {
+          status: 200,
+          headers: { 'content-type': 'text/event-stream' },
+          text: `event: outcome\ndata: ${done}\n\n`,
+        };
+      return { status: 503, headers: { 'retry-after': '3600' }, text: '{}' };
+    });
+    await client.claim('c').outcome;
+    assert.deepEqual(waits, [defaultTiming.retryAfterMsMax]);
+  });
+});
+
+describe('patience', { timeout: 30_000 }, () => {
+  test('with a server that does not accept ends, however many tries there may be', async () => {
+    const answer = { status: 503, text: '{"code":"NOT_ACCEPTED"}' };
+    const { client, waits } = hurried(() => answer, { triesMax: 1_000, acceptMsMax: 1_000 });
+    assert.equal((await client.claim('c').outcome).outcome, 'refused');
+    const waitedMs = waits.reduce((sum, ms) => sum + ms, 0);
+    assert.ok(waitedMs > 500 && waitedMs <= 1_000, String(waitedMs));
+  });
+
+  test('between two tries of a stream that is broken grows, up to a bound', async () => {
+    const { client, asked } = hurried(path => {
+      if (path.endsWith('/events')) return undefined;
+      const isOver = asked.filter(one => one.path.endsWith('/events')).length > 7;
+      return { status: path.endsWith('/issue') ? 202 : 200, text: isOver ? done : pending };
+    });
+    await client.claim('c').outcome;
+    const { streamAgainMsMax, streamAgainMsMin: min, streamFailuresMax } = defaultTiming;
+    const at = asked.filter(one => one.path.endsWith('/events')).map(one => one.at);
+    const gaps = at.slice(streamFailuresMax).map((ms, i) => ms - (at[i + streamFailuresMax - 1] as number));
+    const least = [min, 2 * min, 4 * min, streamAgainMsMax, streamAgainMsMax];
+    assert.equal(gaps.length, least.length);
+    for (const [i, ms] of gaps.entries()) {
+      const leastMs = least[i] as number;
+      assert.ok(ms >= leastMs && ms < leastMs + defaultTiming.pollMsMax, `${gaps}`);
+    }
   });
 });
 

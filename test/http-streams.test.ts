@@ -61,6 +61,15 @@ describe('streams', () => {
     assert.equal(await stream.next(), undefined);
   });
 
+  test('each is told another time to come back, so that a crowd that lost its server does not come at once', async () => {
+    const asked = Array.from({ length: 8 }, async () => {
+      const stream = await openStream(`${app.url}/tasks/${sealed(app, 0)}/events`);
+      while (await stream.next());
+      return stream.retryMs();
+    });
+    assert.ok(new Set(await Promise.all(asked)).size > 1);
+  });
+
   test('a task id with an escape is the same id, for the stream as for the status', async () => {
     const taskId = sealed(app, 0);
     const escaped = `%${taskId.charCodeAt(0).toString(16)}${taskId.slice(1)}`;
