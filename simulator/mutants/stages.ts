@@ -85,13 +85,13 @@ export const stageMutants: readonly Mutant[] = [
   {
     name: 'a lost ledger is noticed only by the next request',
     file: 'reserve.ts',
-    find: "      if (place.kind === 'missing') return again(partition, undefined);\n      const moved",
+    find: "      if (place.kind === 'missing') return mend(() => again(partition, undefined));\n      const moved",
     replace: "      if (place.kind === 'missing') return done;\n      const moved",
   },
   {
     name: 'a ledger that went back is noticed only by the next request',
     file: 'reserve.ts',
-    find: 'return moved ? anew(partition) : done;',
+    find: 'return moved ? mend(() => anew(partition)) : done;',
     replace: 'return done;',
   },
   {
