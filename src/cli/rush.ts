@@ -149,12 +149,11 @@ async function check(
       ok: tally.unanswered === 0 && !tally.partial,
       detail: tally.unanswered === 0 && !tally.partial ? '' : unansweredText(tally, options.users),
     },
-    pressedCheck(tally),
   ];
   try {
     const client = connect(options);
     const after = await client.coupons.get(couponId, { signal });
-    checks.push(...winnersChecks(before, after, tally));
+    checks.push(pressedCheck(after, tally), ...winnersChecks(before, after, tally));
     checks.push(verifyCheck(await client.verify(couponId, { answerMsMax: verifyMsMax, signal })));
   } catch (error) {
     const why = sentenceOf(error, options.url);
@@ -170,16 +169,17 @@ function unansweredText(tally: Tally, users: number): string {
   return `${silent}${unpressed}: ${[...new Set(tally.unansweredWhy)].join('; ')}`;
 }
 
-/** Of who cannot press, whatever the coupon has, a crowd says nothing about it. */
-const neverIn = /^(UNAUTHENTICATED|FORBIDDEN|MALFORMED_REQUEST|HTTP_\d+)$/;
+/** Refusals that say no more than "later": while units are left they kept somebody from one, and when all are gone from none. */
+const isLater = new Set(['TOO_MANY_REQUESTS', 'NOT_ACCEPTED']);
 
-function pressedCheck({ refused }: Tally): Check {
-  const codes = Object.keys(refused).filter(code => neverIn.test(code));
+export function pressedCheck({ remaining }: Coupon, { refused }: Tally): Check {
+  const codes = Object.keys(refused).filter(code => remaining > 0 || !isLater.has(code));
+  const left = codes.some(code => isLater.has(code)) ? `, with ${number(remaining)} remaining` : '';
   const remedy = codes.includes('UNAUTHENTICATED') ? ': --jwt-secret signs a token for each user' : '';
   return {
     name: 'everybody could press',
     ok: codes.length === 0,
-    detail: codes.map(code => `${number(refused[code] ?? 0)} ${code}`).join(', ') + remedy,
+    detail: codes.map(code => `${number(refused[code] ?? 0)} ${code}`).join(', ') + left + remedy,
   };
 }
 
@@ -189,7 +189,9 @@ export function winnersChecks(before: Coupon, after: Coupon, tally: Tally): Chec
   const soldOut = tally.inactive.sold_out ?? 0;
   const outsideWindow = sum(tally.inactive) - soldOut;
   const distinct = new Set(tally.slots);
-  const badSlot = tally.slots.find(slot => slot < 1 || slot > after.stock);
+  // What was stored before is of others, and what the crowd was told of is taken: so no more are told than were given.
+  const [first, last] = [before.issued + 1, Math.min(after.stock, after.issued + after.reserved)];
+  const badSlot = tally.slots.find(slot => slot < first || slot > last);
   const checks: Check[] = [
     {
       name: 'never more issued than stock',
@@ -202,7 +204,7 @@ export function winnersChecks(before: Coupon, after: Coupon, tally: Tally): Chec
       detail:
         badSlot === undefined
           ? `${count(distinct.size, 'slot')} for ${count(tally.slots.length, 'winner')}`
-          : `slot ${number(badSlot)} is outside 1 to ${number(after.stock)}`,
+          : `slot ${number(badSlot)} is outside ${number(first)} to ${number(last)}`,
     },
     {
       name: 'sold out only when it was',
