@@ -43,6 +43,14 @@ suite('a history that is as it must be', () => {
     ];
     for (const what of all) assert.ok((seen.get(what) ?? 0) >= 20, `${what}: ${seen.get(what)}`);
   });
+  test(`${clean} that begin late: none is flagged`, () => {
+    for (let seed = 0; seed < clean; seed++) {
+      const { history, dump } = sampleOf(seed);
+      const begin = new Random(seed).between(1, 5_000);
+      const late = history.filter(line => (line.op === 'frame' ? line.at : line.from) >= begin);
+      assert.deepEqual(check(late, dump).findings, [], `seed ${seed} from ${begin} on`);
+    }
+  });
   test('an empty one', () => {
     assert.equal(check([], { entries: [], rows: [], letters: [] }).ok, true);
   });
@@ -91,6 +99,42 @@ suite('written by hand', () => {
       press('u', 20, 'k', 403, notOpen),
     ];
     assert.deepEqual(kindsOf([create(1, 4_000), ...early, ...issued('u', 'k', 5_000, 1)], dump), []);
+  });
+  test('two ends that two entries of one key allow are still two', () => {
+    const dump = dumpOf([opened(4_000), asked('u', 'k'), asked('u', 'k')], [2], offset => offset * 2_500);
+    const both = ['a', 'b'].map((taskId): HistoryLine => {
+      const press = { op: 'issue' as const, coupon, user: 'u', key: 'k', status: 202 };
+      return { ...press, from: 10, to: 5_001, body: { taskId, state: 'accepted' } };
+    });
+    const early = told('a', 5_002, { outcome: 'inactive', reason: 'not_open' });
+    const late = (task: string, at: number) => told(task, at, { outcome: 'issued', slot: 1 });
+    assert.deepEqual(kindsOf([create(1, 4_000), ...both, early, late('b', 5_003)], dump), []);
+    assert.deepEqual(kindsOf([create(1, 4_000), ...both, early, late('a', 5_003), late('b', 5_004)], dump), [
+      'contradicted',
+    ]);
+  });
+  test('who lost before the win that is set aside is told so', () => {
+    const at = (offset: number) => [0, 10, 5_000, 5_010][offset] as number;
+    const dump = dumpOf([opened(4_000), asked('u', 'a'), asked('u', 'b'), asked('u', 'c')], [2], at);
+    const [{ kind: _, at: __, ...row }] = dump.rows.splice(0) as [Dump['rows'][0]];
+    dump.letters.push({ kind: 'letter', partition: 0, reason: 'refused_by_store: x', ...row });
+    const presses = ['a', 'b', 'c'].map((key, i) =>
+      press('u', [10, 5_000, 5_010][i] as number, key, 202, { taskId: key, state: 'accepted' }),
+    );
+    const early = told('a', 12, { outcome: 'inactive', reason: 'not_open' });
+    assert.deepEqual(kindsOf([create(1, 4_000), ...presses, early], dump), []);
+    assert.deepEqual(kindsOf([create(1, 4_000), ...presses], dump), ['unanswered']);
+  });
+  test('a press refused by a rate or for its token is counted, not judged', () => {
+    const refusals = [
+      press('u', 10, 'k', 429, { code: 'TOO_MANY_REQUESTS' }),
+      press('u', 20, 'k', 429, { code: 'TOO_MANY_REQUESTS' }),
+      press('v', 10, 'k', 405, {}),
+      press('w', 10, 'k', 503, { code: 'NOT_ACCEPTED' }),
+    ];
+    const report = check([create(1), ...refusals], dumpOf([opened()]));
+    assert.deepEqual([report.ok, report.unjudged], [true, { TOO_MANY_REQUESTS: 2, HTTP_405: 1 }]);
+    assert.match(checkLines(report).join('\n'), /^not judged: 2 presses refused with TOO_MANY_REQUESTS$/m);
   });
   test('a restock asked for again by another amount is answered with the first one', () => {
     const stock = (from: number, add: number): HistoryLine => ({

@@ -87,6 +87,9 @@ export async function runRound<A extends Ring>({ name, fault, arena, random, did
     dump = await arena.dump();
     const report = check(crowd.history, dump);
     if (!report.ok) throw new Violated(`the checker found ${foundText(report)}: ${JSON.stringify(report.findings[0])}`);
+    // Nobody here has a rate, or presses badly.
+    const unjudged = Object.keys(report.unjudged);
+    if (unjudged.length > 0) throw new Violated(`the crowd was refused with ${unjudged.join(', ')}`);
     return report;
   } catch (error) {
     const left = await leave(name, crowd.history, dump ?? (await arena.dump().catch(() => undefined)));

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import type { Found } from './findings.ts';
 import type { AddStock, Call, Close, Create, HistoryLine, Issue } from './history.ts';
 import { type Placed, Places } from './places.ts';
-import { type Judged, type Partition, requestId, type Sale, stockId, type Truth } from './truth.ts';
+import { type Judged, type Partition, requestId, type Sale, stockId, stockMax, type Truth } from './truth.ts';
 
 /** As an Idempotency-Key stands in an entry. */
 const keyHash = (scope: string, key: string): string =>
@@ -65,6 +65,15 @@ export class Asked {
   placesOf(coupon: string): Places {
     const partition = this.truth.partitionOf.get(coupon);
     return (partition && this.places.get(partition)) ?? noPlaces;
+  }
+
+  /** Whether all calls for the coupon are in the history, or, when none is named, for every coupon of the log. */
+  hasAllOf(coupon: string | undefined): boolean {
+    return coupon === undefined ? this.truth.sales.keys().every(id => this.creates.has(id)) : this.creates.has(coupon);
+  }
+
+  createdBefore(coupon: string, from: number): Create | undefined {
+    return this.creates.get(coupon)?.find(call => isDone(call) && call.to !== undefined && call.to < from);
   }
 
   /** Where the entry of an accepted call may stand. */
@@ -201,6 +210,31 @@ export class Asked {
     for (const call of [...this.stocks.values()].flat()) this.checkStock(call);
     for (const call of [...this.closes.values()].flat())
       if (isDone(call) && !this.countedOf(call)) this.found.add('lost', 'a close that the log has not', call);
+    for (const call of [this.stocks, this.closes].flatMap(all => [...all.values()]).flat<(AddStock | Close)[][]>())
+      this.checkRefusal(call);
+  }
+
+  /** Of those that a sale gives the reason for. */
+  private checkRefusal(call: AddStock | Close): void {
+    const { coupon, from, to = Number.POSITIVE_INFINITY } = call;
+    const sale = this.truth.sales.get(coupon);
+    switch (call.body?.code) {
+      case 'UNKNOWN_COUPON': {
+        const created = this.createdBefore(coupon, from);
+        if (created) this.found.add('contradicted', 'refused as unknown, and created before', call, created);
+        return;
+      }
+      case 'COUPON_CLOSED':
+        if (!sale?.wasClosed(this.placesOf(coupon).high(to)))
+          this.found.add('contradicted', 'refused as closed, and it was not', call);
+        return;
+      case 'MALFORMED_REQUEST':
+        if (sale && isWellFormed(call) && sale.stock + call.add <= stockMax)
+          this.found.add('contradicted', 'refused as too much, and it was not', call);
+        return;
+      default:
+        return;
+    }
   }
 
   private checkCreate(call: Create): void {
@@ -263,6 +297,9 @@ export class Asked {
     }
   }
 }
+
+const isWellFormed = (call: AddStock | Close): call is AddStock =>
+  call.op === 'stock' && Number.isInteger(call.add) && call.add > 0 && /^[!-~]{1,64}$/.test(call.key ?? 'none');
 
 const amountOf = ({ entry }: Judged): number => (entry.type === 'stock_added' ? entry.add : 0);
 

@@ -29,6 +29,7 @@ export function check(history: readonly HistoryLine[], dump: Dump): CheckReport 
     frames,
     entries: dump.entries.length,
     rows: dump.rows.length,
+    unjudged: door.unjudged,
     totals,
     findings,
   };

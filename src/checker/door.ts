@@ -1,13 +1,15 @@
 /** What was refused at the door, before the log: only who could not win, and never a key that had won. */
 import type { Asked } from './asked.ts';
 import type { Found } from './findings.ts';
-import type { Call, Issue } from './history.ts';
+import type { Issue } from './history.ts';
 import type { Judged, Truth } from './truth.ts';
 
 /** What two clocks may differ by before a window is spoken of, and what a measured shift may be wrong by, ms. */
 const skewMsMax = 2_500;
 
 export class Door {
+  /** Presses by the code they were refused with, of which a history does not know whether it was due: rates, tokens, forms. */
+  readonly unjudged: Record<string, number> = {};
   private readonly asked: Asked;
   private readonly truth: Truth;
   private readonly aside: ReadonlySet<string>;
@@ -32,13 +34,20 @@ export class Door {
         this.neverLost(call);
         return;
       case 'UNKNOWN_COUPON': {
-        const created = this.asked.creates.get(call.coupon)?.find(create => wasDone(create, call.from));
+        const created = this.asked.createdBefore(call.coupon, call.from);
         if (created) this.contradicted('unknown, and created before', call, created);
+        else this.count(call);
         return;
       }
       default:
+        if (call.status !== undefined && call.status >= 400 && call.status < 500) this.count(call);
         return;
     }
+  }
+
+  private count({ body, status }: Issue): void {
+    const code = body?.code ?? `HTTP_${status}`;
+    this.unjudged[code] = (this.unjudged[code] ?? 0) + 1;
   }
 
   private inactive(call: Issue, reason: string | undefined): void {
@@ -107,6 +116,3 @@ export class Door {
     this.found.add('contradicted', `at the door: ${why}`, ...witnesses);
   }
 }
-
-const wasDone = ({ status, to }: Call, from: number): boolean =>
-  (status === 200 || status === 201) && to !== undefined && to < from;

@@ -24,6 +24,8 @@ export interface CheckReport {
   frames: number;
   entries: number;
   rows: number;
+  /** Presses refused by what a history knows nothing of, by code: whoever set rates or sent bad tokens knows whether they were due. */
+  unjudged: Record<string, number>;
   /** All of each kind. */
   totals: Record<FindingKind, number>;
   /** The first of each kind. */

@@ -11,9 +11,11 @@ interface Task {
   /** Ends that the log allows: of each entry that may be this call's. */
   ends: Set<string>;
   told: { end: string; line: Line }[];
+  /** That it has won or is set aside, asked for since `begun`. */
+  waits: { state: string; line: Line; begun: number }[];
 }
 
-const ranks: Record<string, number> = { accepted: 0, reserved: 1, set_aside: 2 };
+const ranks: Record<string, number> = { accepted: 0, reserved: 1, set_aside: 2, done: 3 };
 
 export function checkTold(
   history: readonly HistoryLine[],
@@ -29,8 +31,15 @@ export function checkTold(
       const frames = streams.get(line.stream);
       if (frames) frames.push(line);
       else streams.set(line.stream, [line]);
-      note(tasks.get(line.task), line, line.body, found);
-    } else if (line.op === 'task') noteAnswer(tasks.get(line.task), line, found);
+    }
+    if (line.op !== 'frame' && line.op !== 'task') continue;
+    const task = tasks.get(line.task);
+    const begun = line.op === 'task' ? line.from : (streams.get(line.stream)?.[0]?.at ?? line.at);
+    if (line.op === 'task' && line.status === 404 && task)
+      found.add('contradicted', 'its task is said to be unknown', task.call, line);
+    if (line.op === 'task' && line.status !== 200) continue;
+    if (task) note(task, line, line.body ?? {}, begun, found);
+    else if (asked.hasAllOf(line.body?.couponId)) found.add('unexpected', 'told of a task that nobody was given', line);
   }
   for (const frames of streams.values()) checkStream(frames, found);
   const slots = new Map<string, Task>();
@@ -46,50 +55,57 @@ function tasksOf(history: readonly HistoryLine[], asked: Asked, truth: Truth, fo
     if (call.op !== 'issue') continue;
     const taskId = call.body?.taskId;
     if (taskId === undefined) {
-      if (call.status === 202) found.add('unanswered', 'accepted without a task', call);
+      if (call.status === 202 || call.status === 200) found.add('unanswered', 'accepted without a task', call);
       continue;
     }
     const isAnswer = call.status === 200;
     const entries = isAnswer ? (asked.requestOf(call)?.entries ?? []) : asked.entriesOf(call);
-    const task: Task = { call, ends: new Set(entries.map(endOf)), told: [] };
+    const task: Task = { call, ends: new Set(entries.map(endOf)), told: [], waits: [] };
     if (tasks.has(taskId)) found.add('duplicated', 'two requests with one task', tasks.get(taskId)?.call, call);
     tasks.set(taskId, task);
+    note(task, call, call.body as Told, call.from, found);
     if (!isAnswer) continue;
     const win = truth.sales.get(call.coupon)?.wins.get(call.user);
     const isHeld = win && entries.includes(win.entry) && win.slot === call.body?.slot;
     if (!isHeld || win.entry.line.offset >= asked.placesOf(call.coupon).high(call.to ?? Number.POSITIVE_INFINITY)) {
       found.add('contradicted', 'told of a win that was none of this request by then', call, win?.entry.line);
     }
-    note(task, call, call.body as Told, found);
   }
   return tasks;
 }
 
-function noteAnswer(task: Task | undefined, line: AskTask, found: Found): void {
-  if (line.status === 404 && task) found.add('contradicted', 'its task is said to be unknown', task.call, line);
-  if (line.status === 200 && line.body) note(task, line, line.body, found);
-}
-
-function note(task: Task | undefined, line: Line, told: Told, found: Found): void {
-  if (!task) {
-    found.add('unexpected', 'told of a task that nobody was given', line);
-    return;
-  }
+function note(task: Task, line: Line, told: Told, begun: number, found: Found): void {
   const { call } = task;
+  const { state, ahead = 0 } = told;
   const isOther =
     (line.op !== 'issue' && (told.taskId ?? call.body?.taskId) !== call.body?.taskId) ||
     (told.couponId ?? call.coupon) !== call.coupon;
   if (isOther) found.add('contradicted', 'told of another task', line, call);
-  if (line.op === 'frame' && line.at < call.from) found.add('contradicted', 'told before it was asked', line, call);
-  if (told.state === 'done') {
-    task.told.push({ end: wordsOf(told), line });
+  // Nobody knows of a task before the answer that gives it out.
+  if (line.op !== 'issue' && begun < (call.to ?? call.from))
+    found.add('contradicted', 'told before its task was given out', line, call);
+  if (!(Number.isInteger(ahead) && ahead >= 0)) found.add('contradicted', `told that ${ahead} are ahead`, line, call);
+  if (state === undefined || !Object.hasOwn(ranks, state) || !maySay(line, state)) {
+    found.add('contradicted', `told ${state}, which it cannot be here`, line, call);
     return;
   }
-  if (!(`${told.state}` in ranks) || (line.op === 'frame' && line.event === 'outcome'))
-    found.add('contradicted', `told ${told.state}, which is no such state`, line, call);
-  if (told.state === 'accepted') return;
+  if (state === 'done') task.told.push({ end: wordsOf(told), line });
+  if (state !== 'reserved' && state !== 'set_aside') return;
+  task.waits.push({ state, line, begun });
   const won = [...task.ends].some(end => end.startsWith('issued'));
-  if (!won) found.add('contradicted', `told to be ${told.state}, and did not win`, line, call);
+  if (!won) found.add('contradicted', `told to be ${state}, and did not win`, line, call);
+}
+
+/** A 202 says accepted, a 200 and an outcome say the end, progress says what comes before it. */
+function maySay(line: Line, state: string): boolean {
+  switch (line.op) {
+    case 'issue':
+      return state === (line.status === 200 ? 'done' : 'accepted');
+    case 'frame':
+      return line.event === (state === 'done' ? 'outcome' : 'progress');
+    case 'task':
+      return true;
+  }
 }
 
 const outcomeOf: Record<string, string> = {
@@ -103,20 +119,24 @@ function wordsOf({ outcome, reason, slot }: Told): string {
   return outcome !== undefined && outcome === outcomeOf[`${reason}`] ? `${reason}` : `${outcome} for ${reason}`;
 }
 
-const isNoEnd = (end: string): boolean => !/^(issued|duplicated) \d+$/.test(end) && !(end in outcomeOf);
+const isWin = (end: string): boolean => /^(issued|duplicated) /.test(end);
+const heardAt = (line: Line): number => (line.op === 'frame' ? line.at : (line.to ?? line.from));
 
-function checkTask(taskId: string, { call, ends, told }: Task, aside: ReadonlySet<string>, found: Found): void {
+function checkTask(taskId: string, { call, ends, told, waits }: Task, aside: ReadonlySet<string>, found: Found): void {
   const [first] = told;
   const isAside = aside.has(`${call.coupon} ${call.user}`);
   if (!first) {
-    if (!isAside) found.add('unanswered', `task ${taskId} was never told how it ended`, call);
+    // What waits for a redrive is the win and who came after it, not who lost before.
+    if (!isAside || ![...ends].some(isWin)) found.add('unanswered', `task ${taskId} was never told how it ended`, call);
     return;
   }
+  const toldAt = Math.min(...told.map(({ line }) => heardAt(line)));
+  // A ledger that is rebuilt may say `accepted` again, and nothing else.
+  for (const { state, line, begun } of waits)
+    if (begun > toldAt) found.add('contradicted', `told ${first.end}, then to be ${state}`, first.line, line);
   for (const { end, line } of told) {
-    if (isNoEnd(end)) found.add('contradicted', `told ${end}, which is no end`, line, call);
     // A row that was committed never becomes a dead letter.
-    if (isAside && /^(issued|duplicated) /.test(end))
-      found.add('contradicted', `told ${end}, without a row`, line, call);
+    if (isAside && isWin(end)) found.add('contradicted', `told ${end}, without a row`, line, call);
     if (end !== first.end) found.add('contradicted', `told ${first.end}, then ${end}`, first.line, line);
     // Without an entry it is lost, and was said so.
     if (ends.size > 0 && !ends.has(end)) {
@@ -150,9 +170,7 @@ function checkStream(frames: readonly Frame[], found: Found): void {
 function goesBack(before: Frame, frame: Frame, ahead: number): boolean {
   if (frame.at < before.at || frame.task !== before.task || before.event === 'outcome') return true;
   if (frame.event === 'outcome') return false;
-  const [last, now] = [rankOf(before), rankOf(frame)];
-  if (now !== last) return now < last;
-  return (frame.body.ahead ?? 0) > ahead;
+  return rankOf(frame) < rankOf(before) || (frame.body.ahead ?? 0) > ahead;
 }
 
 const rankOf = ({ body }: Frame): number => ranks[body.state ?? ''] ?? 0;

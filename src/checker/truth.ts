@@ -94,7 +94,7 @@ export class Partition {
   }
 }
 
-const stockMax = 10_000_000;
+export const stockMax = 10_000_000;
 
 export class Truth {
   readonly partitions = new Map<number, Partition>();

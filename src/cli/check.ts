@@ -32,15 +32,18 @@ export async function checkFiles(
 }
 
 export function checkLines(report: CheckReport): string[] {
-  const { calls, entries, findings, frames, ok, rows, totals } = report;
+  const { calls, entries, findings, frames, ok, rows, totals, unjudged } = report;
   const lines = findings.flatMap(({ detail, kind, witnesses }) => [
     `${paint('red', kind)}  ${plain(detail)}`,
     ...witnesses.map(witness => `    ${plain(JSON.stringify(witness) ?? '')}`),
   ]);
   const seen = [count(calls, 'call'), count(frames, 'event'), count(entries, 'entry', 'entries'), count(rows, 'row')];
+  const refused = Object.entries(unjudged).map(
+    ([code, n]) => `not judged: ${count(n, 'press', 'presses')} refused with ${plain(code)}`,
+  );
   const found = findingKinds.filter(kind => totals[kind] > 0).map(kind => `${totals[kind]} ${kind}`);
   const verdict = ok ? paint('green', 'verified') : paint('red', `NOT as it must be (${found.join(', ')})`);
-  return [...lines, `${verdict}: ${seen.join(', ')}`];
+  return [...lines, ...refused, `${verdict}: ${seen.join(', ')}`];
 }
 
 async function parsed<T>(parse: (lines: Lines) => Promise<T>, path: string): Promise<T> {

@@ -207,6 +207,70 @@ export const toldOtherwise: Record<string, Tampering> = {
       dump.rows.push({ kind: 'row', coupon, key, offset, slot, user, at: entry.at } as RowLine);
     });
   }),
+  'accepted, and told of another coupon': of('contradicted', (sample, random) =>
+    one(accepted(sample), random, ({ body }) => Object.assign(body as object, { couponId: 'another' })),
+  ),
+  'accepted, and told more than that': of('contradicted', (sample, random) =>
+    one(accepted(sample), random, ({ body }) =>
+      Object.assign(
+        body as object,
+        random.pick([{ state: 'reserved' }, { state: 'done', outcome: 'issued', slot: 99 }]),
+      ),
+    ),
+  ),
+  'told before its task was given out': of('contradicted', (sample, random) =>
+    one(issued(sample), random, ({ task }) => {
+      const call = accepted(sample).find(({ body }) => body?.taskId === task) as Issue;
+      for (const frame of frames(sample)) if (frame.task === task) frame.at = call.from;
+    }),
+  ),
+  'issued, and its status is a step back': of('contradicted', (sample, random) =>
+    one(issued(sample), random, ({ task }) => {
+      const [from, state] = [endOf(sample), random.pick(['reserved', 'set_aside'])];
+      sample.history.push({ op: 'task', from, to: from + 1, status: 200, task, body: { state } });
+    }),
+  ),
+  'issued, and a later stream is a step back': of('contradicted', (sample, random) =>
+    one(issued(sample), random, frame => {
+      const body = { state: random.pick(['reserved', 'set_aside']) };
+      sample.history.push({ ...frame, at: endOf(sample), stream: 9_999, event: 'progress', body });
+    }),
+  ),
+  'an outcome that comes as progress': of('contradicted', (sample, random) =>
+    one(outcomes(sample), random, ({ task }) => {
+      for (const frame of frames(sample)) if (frame.task === task) frame.event = 'progress';
+    }),
+  ),
+  'an event of another name': of('contradicted', (sample, random) =>
+    one(frames(sample), random, frame => {
+      frame.event = 'banana';
+    }),
+  ),
+  'fewer than nobody are ahead': of('contradicted', (sample, random) =>
+    one(
+      frames(sample).filter(({ body }) => body.ahead !== undefined),
+      random,
+      ({ body }) => {
+        body.ahead = -5;
+      },
+    ),
+  ),
+  'the line before somebody grows when it has won': of('out_of_order', (sample, random) =>
+    one(
+      frames(sample).filter(({ body }) => body.state === 'reserved'),
+      random,
+      frame => {
+        const body = { state: 'accepted', ahead: 1 };
+        sample.history.splice(sample.history.indexOf(frame), 0, { ...frame, body });
+        frame.body = { ...frame.body, ahead: 2 };
+      },
+    ),
+  ),
+  'answered at once, without a task': of('unanswered', sample => {
+    const from = endOf(sample);
+    sample.history.push({ op: 'issue', from, to: from + 1, status: 200, coupon: 'c0', user: 'zed', key: 'z' });
+    return true;
+  }),
   'accepted without a task': of('unanswered', (sample, random) =>
     one(accepted(sample), random, ({ body }) => delete body?.taskId),
   ),

@@ -19,6 +19,7 @@ import {
   remove,
   type Tampering,
 } from './tampering-parts.ts';
+import { refusedOtherwise } from './tampering-refused.ts';
 import { toldOtherwise } from './tampering-told.ts';
 
 const kept: Record<string, Tampering> = {
@@ -224,6 +225,30 @@ const kept: Record<string, Tampering> = {
       letter => Object.assign(letter, random.pick([{ key: '0123456789abcdef' }, { partition: letter.partition + 1 }])),
     ),
   ),
+  'rows of a coupon that was never opened': of('unexpected', ({ dump }, random) =>
+    one(dump.rows, random, row => void dump.rows.push({ ...row, coupon: 'never' })),
+  ),
+  'more rows than units': of('duplicated', ({ dump }) => {
+    const rows = dump.rows.filter(({ coupon }) => coupon === 'c0');
+    const taken = dump.letters.filter(({ coupon }) => coupon === 'c0').length + rows.length;
+    for (let n = 0; n < 13; n++)
+      dump.rows.push({ ...(rows[0] as (typeof rows)[0]), user: `more${n}`, slot: taken + 1 + n });
+    return true;
+  }),
+  'one malformed entry has two dead letters': of('duplicated', ({ dump }, random) =>
+    one(
+      dump.letters.filter(({ slot }) => slot === null),
+      random,
+      letter => void dump.letters.push({ ...letter }),
+    ),
+  ),
+  'two entries of one offset': of('duplicated', ({ dump }, random) =>
+    one(dump.entries, random, entry => void dump.entries.push({ ...entry })),
+  ),
+  'two requests have one task': of('duplicated', (sample, random) => {
+    const [first, ...others] = accepted(sample);
+    return one(others, random, ({ body }) => Object.assign(body as object, { taskId: first?.body?.taskId }));
+  }),
   'a winner set aside of a coupon that was never opened': of('unexpected', ({ dump }, random) =>
     one(
       dump.letters.filter(({ slot }) => slot !== null),
@@ -233,4 +258,4 @@ const kept: Record<string, Tampering> = {
   ),
 };
 
-export const tamperings: Record<string, Tampering> = { ...kept, ...toldOtherwise };
+export const tamperings: Record<string, Tampering> = { ...kept, ...refusedOtherwise, ...toldOtherwise };
