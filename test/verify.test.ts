@@ -104,6 +104,19 @@ suite('a store that is as it must be', () => {
     assert.deepEqual([problemsOf(report), report.coupons[0]?.rows, report.coupons[0]?.winners], [[], 2, 0]);
     assert.ok(mark);
   });
+  test('winners set aside before the mark that ends their batch are not flagged', async t => {
+    const world = createWorld();
+    t.after(world.close);
+    world.put(opened(3, {}, 'a'));
+    world.crowd(0, 2);
+    await world.drain(world.reserve);
+    world.log.of(changeLog).pop();
+    await world.drain(world.persist);
+    const body = { name: 'a', stock: 3, opensAt: null, closesAt: null, validUntil: null, discount: null };
+    await world.store.it.createCoupon({ couponId: c('a'), partition: 0, body, createdAt: 1 });
+    const report = await check(world);
+    assert.deepEqual([problemsOf(report), report.coupons[0]?.setAside, report.coupons[0]?.winners], [[], 2, 0]);
+  });
   test('winners set aside are counted as such, and those who wait with them are not unanswered', async t => {
     const world = createWorld();
     t.after(world.close);
@@ -140,7 +153,9 @@ suite('tampered data is caught', () => {
       `${row} slot = 2 WHERE coupon_id = 'a' AND slot = 3`,
       ['duplicate_slot', 'wrong_slot', 'slot_gap'],
     ],
+    ['more rows than units, none with a slot beyond them', insert(5, 'zed', 9), ['over_issue', 'duplicate_slot']],
     ['a hole in the slots', `${row} slot = 7 WHERE coupon_id = 'a' AND slot = 3`, ['slot_gap', 'wrong_slot']],
+    ['a slot beyond the units', `${row} slot = 7 WHERE coupon_id = 'a' AND slot = 5`, ['over_issue']],
     [
       'a row of somebody who never asked',
       `${row} user_id = 'ghost' WHERE coupon_id = 'a' AND slot = 2`,
@@ -167,6 +182,7 @@ suite('tampered data is caught', () => {
     ],
     ['a count that is not that of the rows', "UPDATE coupon SET issued = 4 WHERE coupon_id = 'a'", ['issued_count']],
     ['another stock in the coupon', "UPDATE coupon SET stock = 6 WHERE coupon_id = 'a'", ['stock']],
+    ['the stock of before a restock', "UPDATE coupon SET stock = 3 WHERE coupon_id = 'a'", ['stock']],
     ['a coupon that is closed without a close', "UPDATE coupon SET closed = 1 WHERE coupon_id = 'a'", ['stock']],
     [
       'another stock in a sale change',
@@ -203,6 +219,11 @@ suite('tampered data is caught', () => {
     ['a dead letter that is lost', 'DELETE FROM set_aside', ['dead_letter']],
     ['a good request kept as malformed', 'UPDATE set_aside SET offset = 3', ['dead_letter', 'wrong_answer']],
     [
+      'a good request kept as malformed, beside the one that is',
+      `INSERT INTO set_aside SELECT log, partition, 3, coupon_id, user_id, slot, key, at, reason, bytes FROM set_aside`,
+      ['dead_letter'],
+    ],
+    [
       'a winner set aside who did not win',
       `INSERT INTO set_aside VALUES ('${requestLog}', 0, 4, 'a', 'zed', 2, '${k(1)}', 5, 'refused_by_store: x', '')`,
       ['ghost'],
@@ -227,6 +248,7 @@ suite('tampered data is caught', () => {
          FROM user_coupon WHERE coupon_id = 'a' AND slot = 1`,
       ['dead_letter'],
     ],
+    ['another beginning', "UPDATE coupon SET body = json_set(body, '$.opensAt', 1) WHERE coupon_id = 'a'", ['stock']],
     ['another window', "UPDATE coupon SET body = json_set(body, '$.closesAt', 1) WHERE coupon_id = 'a'", ['stock']],
     [
       'another stock to begin with',
