@@ -7,9 +7,10 @@ import { killPoints } from '../test/support/kill-points.ts';
 import { testTiming } from '../test/support/sale.ts';
 import { Arena, type Ring } from './arena.ts';
 import { EmbeddedArena } from './embedded.ts';
+import { Violated } from './judge.ts';
 import { allPoints, anyMoment, killed, killedEmbedded } from './kill.ts';
 import { randomOf } from './random.ts';
-import { extent, type Fault, leftIn, runRound, Violated } from './round.ts';
+import { extent, type Fault, leftIn, runRound } from './round.ts';
 
 export interface Plan {
   kills: number;

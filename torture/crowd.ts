@@ -11,11 +11,15 @@ const requestsMax = 64;
 const streamsMax = 2_000;
 /** Everybody is told within this once the faults are over. */
 export const settleMsMax = 90_000;
+/** Nobody gives up before the round does: who did would look like one who was turned away. */
+const patience = { triesMax: Infinity, acceptMsMax: Infinity, silenceMsMax: Infinity };
 /** Of a status asked at the end. */
 const asksAtOnceMax = 50;
 
 export class Crowd {
   readonly history: HistoryLine[] = [];
+  /** What those heard whom the service refused for good. */
+  readonly turnedAway: string[] = [];
   readonly couponId: string;
   private readonly urls: readonly string[];
   private readonly fetches = new Map<string, NodeFetch>();
@@ -25,7 +29,7 @@ export class Crowd {
   private users = 0;
 
   constructor(couponId: string, urls: readonly string[], timing: Partial<Timing> = testTiming) {
-    this.timing = timing;
+    this.timing = { ...timing, ...patience };
     this.couponId = couponId;
     this.urls = urls;
     this.fetch = recorded(
@@ -60,10 +64,14 @@ export class Crowd {
     const claim = this.client().claim(this.couponId, { userId: user, key });
     const press = { claim, user, key, ended: false };
     this.claims.push(press);
-    const end = () => {
+    const end = (away?: string) => {
       press.ended = true;
+      if (away !== undefined) this.turnedAway.push(`${user}: ${away}`);
     };
-    claim.outcome.then(end, end);
+    claim.outcome.then(
+      told => end(told.outcome === 'refused' ? `${told.code}, ${told.detail}` : undefined),
+      (error: unknown) => end(String(error)),
+    );
   }
 
   /** Some who pressed already press again, with the same key or with another. */

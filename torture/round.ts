@@ -1,13 +1,13 @@
 /** One round: a sale with a crowd, a fault in the middle of it, healing, and the checker. */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { check } from '../src/checker/check.ts';
 import type { Dump } from '../src/checker/dump.ts';
-import type { CheckReport, FindingKind } from '../src/checker/findings.ts';
+import type { CheckReport } from '../src/checker/findings.ts';
 import type { HistoryLine } from '../src/checker/history.ts';
 import { testTiming } from '../test/support/sale.ts';
 import type { Arena, Own, Ring } from './arena.ts';
 import { Crowd } from './crowd.ts';
+import { assertKept, assertLetIn, assertLoss, assertRight, Violated } from './judge.ts';
 
 export interface Context<A extends Ring = Arena> {
   arena: A;
@@ -38,11 +38,6 @@ export interface Fault<A extends Ring = Arena> {
  */
 export const extent = { awayMs: 8_000, deaths: 1, pressEachMs: 50, timing: testTiming, isOver: () => false };
 
-/** What the checker found. */
-export class Violated extends Error {
-  override readonly name = 'Violated';
-}
-
 export interface Round<A extends Ring = Arena> {
   name: string;
   fault: Fault<A>;
@@ -64,7 +59,10 @@ export async function runRound<A extends Ring>({ name, fault, arena, random, did
   try {
     await crowd.open(fault.stock ?? usualStock, fault.window && windowFrom(fault.window));
     crowd.press(60);
-    if (!fault.window) await crowd.answeredAtLeast(30);
+    if (!fault.window) {
+      await crowd.answeredAtLeast(30);
+      assertLetIn('before anything was broken', crowd.history, crowd.turnedAway);
+    }
     const restocks = !fault.noRestock && !fault.alarms && random() < 0.5;
     const restock = () => crowd.restock(40, `${name}-more`);
     // Under a long fault nobody may live long enough to answer it.
@@ -73,24 +71,18 @@ export async function runRound<A extends Ring>({ name, fault, arena, random, did
     await fault.run(context);
     if (fault.alarms) {
       dump = await arena.dump();
-      const report = check(crowd.history, dump);
-      if (fault.alarms === 'lost' && report.totals.lost === 0)
-        throw new Error('the log was cut, and the checker found nothing lost');
-      return { ...report, ok: true };
+      return (fault.alarms === 'lost' ? assertLoss : assertKept)(crowd.history, dump);
     }
     await arena.heal();
+    const healed = crowd.history.length;
     if ((await restocked) === false) await restock();
     crowd.pressAgain(10);
     crowd.press(120);
     await crowd.settle();
     await arena.drained();
     dump = await arena.dump();
-    const report = check(crowd.history, dump);
-    if (!report.ok) throw new Violated(`the checker found ${foundText(report)}: ${JSON.stringify(report.findings[0])}`);
-    // Nobody here has a rate, or presses badly.
-    const unjudged = Object.keys(report.unjudged);
-    if (unjudged.length > 0) throw new Violated(`the crowd was refused with ${unjudged.join(', ')}`);
-    return report;
+    assertLetIn('after all was healed', crowd.history.slice(healed), crowd.turnedAway);
+    return assertRight(crowd.history, dump);
   } catch (error) {
     const left = await leave(name, crowd.history, dump ?? (await arena.dump().catch(() => undefined)));
     const alarms = await arena.alarms();
@@ -105,11 +97,6 @@ const windowFrom = ({ opensInMs, closesInMs }: NonNullable<Fault['window']>) => 
   opensAt: new Date(Date.now() + opensInMs).toISOString(),
   closesAt: new Date(Date.now() + closesInMs).toISOString(),
 });
-
-export const foundText = ({ totals }: CheckReport): string =>
-  (Object.keys(totals) as FindingKind[])
-    .flatMap(kind => (totals[kind] > 0 ? [`${totals[kind]} ${kind}`] : []))
-    .join(', ');
 
 async function leave(name: string, history: readonly HistoryLine[], dump: Dump | undefined): Promise<string> {
   const lines = (all: readonly unknown[]) => all.map(line => `${JSON.stringify(line)}\n`).join('');

@@ -1,0 +1,88 @@
+/** What the torture lets pass, and what it does not. */
+import assert from 'node:assert/strict';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import type { Dump } from '../src/checker/dump.ts';
+import type { HistoryLine } from '../src/checker/history.ts';
+import type { Ring } from '../torture/arena.ts';
+import { assertKept, assertLetIn, assertLoss, assertShut } from '../torture/judge.ts';
+import { leftIn, runRound } from '../torture/round.ts';
+import { problem, startFake } from './support/fake-server.ts';
+import { sampleOf } from './support/sale-history.ts';
+
+const nothing: Dump = { entries: [], rows: [], letters: [] };
+
+for (const [when, fromTheStart] of [
+  ['before anything was broken', true],
+  ['after all was healed', false],
+] as const) {
+  test(`a service that lets nobody in is no success: ${when}`, async t => {
+    const fake = await startFake();
+    t.after(() => fake.close());
+    const refuse = () => {
+      fake.intercept = ({ path }, response) => path.endsWith('/issue') && problem(response, 403, 'FORBIDDEN');
+    };
+    if (fromTheStart) refuse();
+    const arena: Ring = {
+      urls: [fake.url],
+      heal: async () => refuse(),
+      drained: async () => {},
+      dump: async () => nothing,
+      alarms: async () => [],
+      close: async () => {},
+    };
+    const round = { name: 'shut', fault: { own: [], run: async () => {} }, arena, random: () => 0.9, did() {} };
+    await assert.rejects(runRound(round), {
+      name: 'Violated',
+      message: new RegExp(`^\\d+ were turned away ${when}: u\\d+: FORBIDDEN`),
+    });
+    for (const kind of ['seen', 'kept']) await rm(join(leftIn, `shut.${kind}.jsonl`));
+  });
+}
+
+const press = { op: 'issue' as const, coupon: 'c', user: 'u', from: 1, to: 2 };
+
+test('that nobody came in is only right when the coupon was over', () => {
+  assertLetIn('then', [{ ...press, status: 202, body: { taskId: 't' } }], []);
+  assertLetIn('then', [{ ...press, status: 410, body: { code: 'INACTIVE_COUPON', reason: 'sold_out' } }], []);
+  const away: HistoryLine = { ...press, status: 503, body: { code: 'NOT_ACCEPTED' } };
+  assert.throws(() => assertLetIn('then', [away], []), /nobody was let in then, of 1 requests/);
+  assert.throws(() => assertLetIn('then', [], ['u: UnansweredError']), /1 were turned away then: u: Unanswered/);
+});
+
+test('where nothing may be accepted one 202 is too many, and so is a crowd that did not press', () => {
+  const taken: HistoryLine = { ...press, status: 202, body: { taskId: 't' } };
+  assertShut('then', [taken, { ...press, from: 3, status: 503 }], 3);
+  assert.throws(() => assertShut('then', [taken, { ...taken, from: 3 }], 3), /1 of 1 were accepted then/);
+  assert.throws(() => assertShut('then', [taken], 3), /nobody pressed then/);
+});
+
+const { history, dump } = sampleOf(7);
+const told = (task: string | undefined) => (line: HistoryLine) =>
+  (line.op === 'frame' || line.op === 'task') && line.task === task;
+/** Winners of one request who were told so, and what they were told. */
+const winners = dump.rows.flatMap(row => {
+  const presses = history.filter(line => line.op === 'issue' && line.coupon === row.coupon && line.user === row.user);
+  const task = presses[0]?.op === 'issue' ? presses[0].body?.taskId : undefined;
+  return presses.length === 1 && history.some(told(task)) ? [{ row, task }] : [];
+});
+const rows = dump.rows.filter(row => row !== winners[0]?.row);
+const untold = history.filter(line => !told(winners[0]?.task)(line));
+
+test('a service that stopped may owe a row and an answer to whom it told nothing', () => {
+  assert.ok(winners.length > 0);
+  assert.ok(assertKept(history, dump).ok);
+  assert.ok(assertKept(untold, { ...dump, rows }).ok);
+});
+
+test('one that stopped with all requests kept has lost none, and has the rows that it told of', () => {
+  assert.throws(() => assertKept(history, { ...dump, rows }), /1 lost.* neither row nor dead letter/);
+  const half = dump.entries.slice(0, dump.entries.length / 2);
+  assert.throws(() => assertKept(untold, { ...dump, entries: half }), /\d+ lost/);
+});
+
+test('one whose requests were cut off shows it', () => {
+  assert.ok(assertLoss(history, { ...dump, entries: dump.entries.slice(0, -1) }).ok);
+  assert.throws(() => assertLoss(history, dump), /found nothing$/);
+});
