@@ -1,5 +1,8 @@
 /** Who leads what among three brokers, and who has a copy. */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { Admin } from '@platformatic/kafka';
+import type { ServiceHandle } from '../scripts/services.ts';
 
 const requestMsMax = 1_000;
 
@@ -28,4 +31,12 @@ export async function partitionState(brokers: string, topic: string, partition: 
   } finally {
     await admin.close().catch(() => {});
   }
+}
+
+/** Arguments with which it starts as one of the controllers only, so that these are enough to decide. */
+export async function controllerAlone({ dataDir }: ServiceHandle): Promise<string[]> {
+  const properties = await readFile(join(dataDir, '..', 'kafka.properties'), 'utf8');
+  const [listener] = /CONTROLLER:\/\/[\d.:]+/.exec(properties) ?? [];
+  const settings = ['process.roles=controller', `listeners=${listener}`, `advertised.listeners=${listener}`];
+  return settings.flatMap(setting => ['--override', setting]);
 }

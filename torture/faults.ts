@@ -5,8 +5,9 @@ import { Redis } from 'ioredis';
 import type { ServerName, ServiceHandle } from '../scripts/services.ts';
 import { eventually } from '../test/support/sale.ts';
 import { frozenMs, type Pair, pairs, type Slot } from './arena.ts';
-import { type PartitionState, partitionState } from './brokers.ts';
+import { controllerAlone, type PartitionState, partitionState } from './brokers.ts';
 import { canMount, onSmallDisk } from './disk.ts';
+import { assertShut } from './judge.ts';
 import { allPoints, killed } from './kill.ts';
 import { type Mode, modes } from './proxy.ts';
 import { type Context, extent, type Fault } from './round.ts';
@@ -150,7 +151,7 @@ const leaderStruck = (how: 'kill -9' | 'SIGSTOP'): Fault => ({
   },
 });
 
-/** One of three has too few copies: nothing may be accepted until a second is back. */
+/** One of three has too few copies: nothing is accepted until a second is back. */
 const minorityLeft: Fault = {
   own: 'brokers',
   stock: 100_000,
@@ -158,10 +159,23 @@ const minorityLeft: Fault = {
     const { arena, crowd, did } = context;
     using _ = crowd.pressing(40);
     const { leader } = await couponPartition(context, 'coupon-issued');
-    const killed = [leader, (leader % 3) + 1].map(id => arena.brokers[id - 1] as ServiceHandle);
-    await Promise.all(killed.map(broker => broker.kill()));
+    const followers = arena.brokers.filter((_, i) => i !== leader - 1);
+    await Promise.all(followers.map(broker => broker.kill()));
+    // One of two controllers alone cannot say who is gone. It ends before it answers as a broker.
+    const [controller] = followers as [ServiceHandle, ServiceHandle];
+    const ended = controller.start({ args: await controllerAlone(controller) }).catch(() => {});
+    await eventually(
+      `broker ${leader} leads alone`,
+      () => couponPartition(context, 'coupon-issued'),
+      state => state.leader === leader && state.isr.length === 1,
+      leaderMsMax,
+    );
+    const from = performance.now();
     await wait(extent.awayMs);
-    await Promise.all(killed.map(broker => broker.start()));
+    assertShut('with one copy of three', crowd.history, from);
+    await controller.kill();
+    await ended;
+    await Promise.all(followers.map(broker => broker.start()));
     did('kafka two of three brokers kill -9');
   },
 };
