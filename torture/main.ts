@@ -6,16 +6,17 @@
  *   --seed <n>       (1)                                   --lanes <n>     clusters at once, for faults that break no
  *   --away-s <n>     how long a server is away (8)                         server (1)
  *   --deaths <n>     of each role in a round of kill (3)
- *   --minutes <n>    no new round is begun after this (20)
+ *   --minutes <n>    no new round is begun after this (20); that some were left is a failure
  *
  *   --kills <n>      only processes are killed, as long as it takes: in so many --lanes of clusters (3) and
  *                    --embedded-lanes (2) of single processes; then a table, and .torture/kills-<seed>.json
  */
 import { type Services, startServices } from '../scripts/services.ts';
-import { optionsOf, someOf, wholeNumber } from '../scripts/usage.ts';
+import { optionsOf, refuse, someOf, wholeNumber } from '../scripts/usage.ts';
 import { Arena } from './arena.ts';
 import { campaign } from './campaign.ts';
 import { faults } from './faults.ts';
+import { Violated } from './judge.ts';
 import { randomOf } from './random.ts';
 import { extent, runRound } from './round.ts';
 
@@ -35,7 +36,10 @@ const { values } = optionsOf(import.meta.filename, {
 const print = (line: string): void => console.log(line);
 /** What single points are for: `kill` strikes all of them, chosen by the seed. */
 const usual = Object.keys(faults).filter(name => !name.includes(':'));
-const chosen = someOf('faults', values.faults ?? usual.join(','), Object.keys(faults));
+const asked = someOf('faults', values.faults ?? usual.join(','), Object.keys(faults));
+const impossible = asked.flatMap(name => (faults[name]?.impossible ? [`${name}: ${faults[name].impossible}`] : []));
+if (values.faults !== undefined && impossible.length > 0) refuse(`--faults cannot be done here, ${impossible[0]}.`);
+const chosen = asked.filter(name => !faults[name]?.impossible);
 const number = (flag: 'rounds' | 'lanes' | 'embedded-lanes' | 'minutes' | 'away-s' | 'deaths' | 'kills', absent = 0) =>
   values[flag] === undefined ? absent : wholeNumber(flag, values[flag]);
 const kills = number('kills');
@@ -47,7 +51,7 @@ extent.awayMs = number('away-s') * 1_000;
 extent.deaths = number('deaths', kills > 0 ? 10 : 3);
 const until = performance.now() + minutes * 60_000;
 const done = new Map<string, number>();
-let [rounds, failures, calls, entries] = [0, 0, 0, 0];
+let [rounds, failures, violated, calls, entries] = [0, 0, 0, 0, 0];
 
 interface Planned {
   fault: string;
@@ -88,6 +92,7 @@ async function oneRound(arena: Arena, { fault, round }: Planned, tag: string): P
     return true;
   } catch (error) {
     failures++;
+    if (error instanceof Violated) violated++;
     print(`FAILS ${name} (${took()}): ${(error as Error).message}`);
     return false;
   }
@@ -110,11 +115,13 @@ async function main(): Promise<number> {
     await Promise.all(Array.from({ length: lanes }, (_, i) => lane(shareable, services, `${i}-`)));
   }
   await lane(breaking, undefined, '');
-  print(`\n${rounds} rounds, ${failures} with violations; ${calls} calls, up to ${entries} entries in one log`);
+  const found = `${failures} failed (${violated} with violations)`;
+  print(`\n${rounds} rounds, ${found}; ${calls} calls, up to ${entries} entries in one log`);
   for (const [what, n] of [...done].sort(([a], [b]) => (a < b ? -1 : 1))) print(`  ${String(n).padStart(5)}  ${what}`);
+  for (const what of impossible) print(`NOT done, ${what}`);
   const left = shareable.length + breaking.length;
-  if (left > 0) print(`${left} rounds were not begun: --minutes ${minutes} are over`);
-  return failures > 0 ? 1 : 0;
+  if (left > 0) print(`NOT done, ${left} rounds: --minutes ${minutes} are over`);
+  return failures + left > 0 ? 1 : 0;
 }
 
 try {

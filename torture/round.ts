@@ -28,6 +28,8 @@ export interface Fault<A extends Ring = Arena> {
   window?: { opensInMs: number; closesInMs: number };
   /** No going on: after it the service must say so, and the round ends there. Whether requests were `lost`. */
   alarms?: 'lost' | 'kept';
+  /** Why it cannot be done on this machine. */
+  impossible?: string | undefined;
   /** A ledger that goes back to before a restock is a known limit of the filter (docs/architecture.md). */
   noRestock?: true;
 }
