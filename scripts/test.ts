@@ -9,17 +9,20 @@
  * stdout are those of node's test runner; CI reads them.
  */
 import { execFile } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, globSync } from 'node:fs';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 import { runToEnd } from './services/command.ts';
 import { environmentOf, type Services, startServices } from './services.ts';
+import { refuse } from './usage.ts';
 
 const ROOT = join(import.meta.dirname, '..');
 const CONCURRENCY = 2;
 const TEST_MS_MAX = 120_000;
-/** A test that timed out can leave its file running for ever; then the runner is ended and names the file. */
+/** Of a file in a loop that no timer of its own can end; then the runner is ended and names it. */
 const RUN_MS_MAX = 40 * 60_000;
+const ENDS = join(import.meta.dirname, '..', 'test', 'support', 'ends.ts');
 
 const CHECKS: readonly (readonly [string, ...string[]])[] = [
   ['tsc', '--noEmit'],
@@ -28,8 +31,11 @@ const CHECKS: readonly (readonly [string, ...string[]])[] = [
 ];
 
 async function main(args: readonly string[]): Promise<number> {
-  const isFile = (arg: string): boolean => existsSync(arg) || arg.includes('*') || arg.endsWith('.ts');
+  const isFile = (arg: string): boolean =>
+    !arg.startsWith('-') && (existsSync(arg) || arg.includes('*') || arg.endsWith('.ts'));
   const files = args.filter(isFile);
+  for (const file of files)
+    if (globSync(file).length === 0) refuse(`"${file}" is no test: give a file that is there, or a pattern of some.`);
   const flags = args.filter(arg => !isFile(arg)).map(arg => (arg.startsWith('-') ? arg : `--test-name-pattern=${arg}`));
   const [services, failed] = await Promise.all([servicesForTests(), args.length === 0 ? failedChecks() : []]);
   try {
@@ -43,6 +49,7 @@ async function main(args: readonly string[]): Promise<number> {
 
 function runTests(flags: readonly string[], files: readonly string[], services: Services | undefined): Promise<number> {
   const options = [
+    `--import=${pathToFileURL(ENDS)}`,
     '--test',
     '--test-reporter=spec',
     `--test-concurrency=${CONCURRENCY}`,

@@ -1,6 +1,8 @@
 /** Programs of the house refuse what would run nothing, before they start anything. */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 
@@ -10,9 +12,11 @@ interface Ended {
   stderr: string;
 }
 
-const run = (...args: string[]): Promise<Ended> =>
+const run = (...args: string[]): Promise<Ended> => runWith(process.env, ...args);
+
+const runWith = (env: NodeJS.ProcessEnv, ...args: string[]): Promise<Ended> =>
   new Promise(resolve => {
-    const options = { cwd: join(import.meta.dirname, '..'), timeout: 30_000 };
+    const options = { cwd: join(import.meta.dirname, '..'), timeout: 30_000, env };
     const child = execFile(process.execPath, args, options, (_, stdout, stderr) =>
       resolve({ code: child.exitCode ?? -1, stdout, stderr }),
     );
@@ -46,6 +50,41 @@ describe('usage', { concurrency: 2, timeout: 120_000 }, () => {
     ['bench/naive.ts', '--profile=nope'],
   ] as const) {
     test(`${file} refuses ${args.join(' ')} in one sentence`, async () => assertRefused(await run(file, ...args)));
+  }
+
+  for (const pattern of ['test/nothing-*.test.ts', 'test/nothing.test.ts']) {
+    test(`scripts/test.ts refuses ${pattern}, which is no test`, async () => {
+      const { code, stdout, stderr } = await run('scripts/test.ts', pattern);
+      assert.deepEqual([code, stdout], [2, ''], stderr);
+      assert.match(stderr, /^"test\/nothing\S+" is no test: [^\n]+\n$/);
+    });
+  }
+
+  for (const [what, code, said] of [
+    [
+      "test('it', () => void setInterval(() => {}, 1_000))",
+      1,
+      /its tests are over for 100 ms, and it is kept by .*Timeout/,
+    ],
+    ["test('it', () => {})", 0, /pass 1\n/],
+  ] as const) {
+    test(`a test file ends when its tests are over, with ${code}`, async t => {
+      const folder = await mkdtemp(join(tmpdir(), 'dibs-ends-'));
+      t.after(() => rm(folder, { recursive: true }));
+      const file = join(folder, 'it.test.mjs');
+      await writeFile(file, `import { test } from 'node:test';\n${what};\n`);
+      const { NODE_TEST_CONTEXT: _, ...env } = process.env;
+      const ended = await runWith(
+        { ...env, DIBS_TEST_LINGER_MS: '100' },
+        '--import',
+        './test/support/ends.ts',
+        '--test',
+        '--test-reporter=spec',
+        file,
+      );
+      assert.equal(ended.code, code);
+      assert.match(ended.stdout, said);
+    });
   }
 
   for (const file of ['bench/scale.ts', 'bench/naive.ts']) {
