@@ -14,6 +14,8 @@ export interface Load {
   body?: string;
   connections: number;
   seconds: number;
+  /** The status that each answer should have; it costs the load tool time to look. */
+  expects?: number;
 }
 
 export interface Loaded {
@@ -22,6 +24,8 @@ export interface Loaded {
   answers: number;
   /** Those of them with a status of 400 or more. */
   refused: number;
+  /** Those with another status than the expected one, if one is. */
+  others: number;
   /** Connections that failed and answers that did not come. */
   broken: number;
   p50Ms: number;
@@ -33,7 +37,7 @@ export async function haveLoadTool(log: (line: string) => void): Promise<void> {
   await install(['wrk'], [], log);
 }
 
-export async function load({ url, path, users, body = '', connections, seconds }: Load): Promise<Loaded> {
+export async function load({ url, path, users, body = '', connections, seconds, expects }: Load): Promise<Loaded> {
   const args = [
     '-t1',
     `-c${connections}`,
@@ -47,11 +51,12 @@ export async function load({ url, path, users, body = '', connections, seconds }
     path,
     users,
     body,
+    ...(expects === undefined ? [] : [`${expects}`]),
   ];
   const { stdout } = await promisify(execFile)('wrk', args);
   const line = stdout.trim().split('\n').at(-1) ?? '';
-  const { duration, requests, refused, broken, p50, p99 } = JSON.parse(line) as Record<string, number> & {
-    [name in 'duration' | 'requests' | 'refused' | 'broken' | 'p50' | 'p99']: number;
+  const { duration, requests, refused, others, broken, p50, p99 } = JSON.parse(line) as Record<string, number> & {
+    [name in 'duration' | 'requests' | 'refused' | 'others' | 'broken' | 'p50' | 'p99']: number;
   };
-  return { seconds: duration / 1e6, answers: requests, refused, broken, p50Ms: p50 / 1e3, p99Ms: p99 / 1e3 };
+  return { seconds: duration / 1e6, answers: requests, refused, others, broken, p50Ms: p50 / 1e3, p99Ms: p99 / 1e3 };
 }
