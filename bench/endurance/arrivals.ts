@@ -7,6 +7,8 @@ const underWayMax = 2_000;
 
 export interface Arrived {
   pressed: number;
+  /** Did not come since too many waited: with any, nothing is known of a crowd at this rate. */
+  missed: number;
   perSecond: number;
 }
 
@@ -35,5 +37,5 @@ export async function arrive(
   }
   const ms = performance.now() - begin;
   await Promise.all(underWay);
-  return { pressed, perSecond: (pressed * 1_000) / ms };
+  return { pressed, missed, perSecond: (pressed * 1_000) / ms };
 }

@@ -34,6 +34,8 @@ interface Death {
   failed: number;
   gapMs: number;
   slowestMs: number;
+  /** Who did not come: see arrivals.ts. */
+  missed: number;
   /** Connections that the kernel turned away meanwhile: their clients try again after 1 s, and 2 s more. */
   turnedAway: number;
 }
@@ -84,6 +86,7 @@ export const failover: Endurance = {
           failed: 0,
           gapMs: 0,
           slowestMs: 0,
+          missed: 0,
           turnedAway: 0,
         };
         let [killedAt, endedAt, going] = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY, true];
@@ -129,7 +132,7 @@ export const failover: Endurance = {
         death.endMs = endedAt - killedAt;
         await sleep(afterMs);
         going = false;
-        await crowd;
+        death.missed = (await crowd).missed;
         death.turnedAway = turnedAway() - turnedAwayBefore;
         death.gapMs = longestGap(acceptedAt, killedAt);
         deaths.push(death);
@@ -140,14 +143,16 @@ export const failover: Endurance = {
       const rows = await rowsOf(flags);
       const wrong = taken.contradictions(rows);
       const all = (of: (death: Death) => number) => deaths.map(death => of(death).toFixed(0)).join(', ');
-      const bad = deaths.reduce((sum, { beyond, failed }) => sum + beyond + failed, unanswered + wrong.length);
+      const broken = unanswered + wrong.length > 0;
+      const bad = deaths.reduce((sum, { beyond, failed, missed }) => sum + beyond + failed + missed, 0);
       const withoutRow = users - (rows.get(coupon.id)?.size ?? 0);
       return [
         {
           number: 'two API processes, one killed at half load: what fails beyond the requests in flight on it',
           toReach: '0',
-          measured: `${all(d => d.beyond)} lost beyond those in flight (lost in flight: ${all(d => d.lost)}; ${all(d => d.underWay)} of them under way at the signal, the others written on connections that stayed open until its end, ${all(d => d.endMs)} ms later), ${all(d => d.failed)} failed for good, in ${rounds} kills at ${k(rate)}/s (full: ${k(full)}/s); ${unanswered} of ${taken.tasks.length} 202s without an answer, ${wrong.length} told otherwise, ${withoutRow} of ${users} users without a row`,
-          reached: bad + withoutRow === 0,
+          measured: `${all(d => d.beyond)} lost beyond those in flight (lost in flight: ${all(d => d.lost)}; ${all(d => d.underWay)} of them under way at the signal, the others written on connections that stayed open until its end, ${all(d => d.endMs)} ms later), ${all(d => d.failed)} failed for good, ${all(d => d.missed)} did not come since too many waited, in ${rounds} kills at ${k(rate)}/s (full: ${k(full)}/s); ${unanswered} of ${taken.tasks.length} 202s without an answer, ${wrong.length} told otherwise, ${withoutRow} of ${users} users without a row`,
+          reached: !broken && bad + withoutRow === 0,
+          broken,
         },
         {
           number: 'the same: longest time without an accepted answer for clients of the killed process',

@@ -15,7 +15,11 @@ export interface Reached {
   toReach: string;
   measured: string;
   reached: boolean;
+  /** What the service promised on any machine is not so. */
+  broken?: boolean;
 }
+
+export const verdictOf = ({ reached, broken }: Reached): string => (broken ? 'BROKEN' : reached ? 'reached' : 'SHORT');
 
 export interface Endurance {
   name: string;
