@@ -156,6 +156,11 @@ describe('against a server', { timeout: 110_000 }, () => {
     assert.equal(of.requestsPerUser, (60 + of.accepted) / 60, 'a press each, and a stream for those who were accepted');
     assert.equal(of.issuedOverTime.at(-1)?.[1], 25);
 
+    const strike = { accepted: 21, act: () => assert.fail('it was not to come to this') };
+    await assert.rejects(crowdRun({ users: 20, stock: 20, perSecond: 600 }, { url, seed: 1, signal, strike }), {
+      message: 'nothing was struck: 20 of 20 were accepted, and it was to be at 21',
+    });
+
     const file = join(ground.folder, 'compare.html');
     const args = ['--crowd', '40:10@400', '--rounds', '1', '--json', '--html', file];
     const child = spawnDibs(

@@ -144,6 +144,10 @@ export async function crowdRun(crowd: Crowd, options: CrowdOptions): Promise<Cro
   await Promise.all([struck, sampling]);
   await look();
   pool.close();
+  if (strike && !struck)
+    throw new Error(
+      `nothing was struck: ${tally.accepted} of ${users} were accepted, and it was to be at ${strike.accepted}`,
+    );
   return {
     ...told(people, await admin.coupons.get(couponId), dueMs),
     ...{ requestsPerUser: requests / users },
