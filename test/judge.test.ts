@@ -6,6 +6,7 @@ import { test } from 'node:test';
 import type { Dump } from '../src/checker/dump.ts';
 import type { HistoryLine } from '../src/checker/history.ts';
 import type { Ring } from '../torture/arena.ts';
+import { Crowd } from '../torture/crowd.ts';
 import { assertKept, assertLetIn, assertLoss, assertShut } from '../torture/judge.ts';
 import { leftIn, runRound } from '../torture/round.ts';
 import { problem, startFake } from './support/fake-server.ts';
@@ -56,6 +57,21 @@ test('where nothing may be accepted one 202 is too many, and so is a crowd that 
   assertShut('then', [taken, { ...press, from: 3, status: 503 }], 3);
   assert.throws(() => assertShut('then', [taken, { ...taken, from: 3 }], 3), /1 of 1 were accepted then/);
   assert.throws(() => assertShut('then', [taken], 3), /nobody pressed then/);
+});
+
+test('what was under way when the crowd leaves is in the history, as a call of which nothing is known', async t => {
+  const fake = await startFake();
+  t.after(() => fake.close());
+  fake.intercept = ({ path }) => path.endsWith('/issue');
+  const crowd = new Crowd('c', [fake.url]);
+  t.after(() => crowd.close());
+  crowd.press(3);
+  await fake.until(() => fake.seen.length === 3);
+  await crowd.leave();
+  assert.deepEqual(
+    crowd.history.map(line => line.op === 'issue' && [line.user, line.status]),
+    ['u0', 'u1', 'u2'].map(user => [user, undefined]),
+  );
 });
 
 const { history, dump } = sampleOf(7);

@@ -27,14 +27,21 @@ export class Crowd {
   private readonly fetch: FetchLike;
   private readonly timing: Partial<Timing>;
   private users = 0;
+  private underWay = 0;
 
   constructor(couponId: string, urls: readonly string[], timing: Partial<Timing> = testTiming) {
     this.timing = { ...timing, ...patience };
     this.couponId = couponId;
     this.urls = urls;
     this.fetch = recorded(
-      (url, init) => this.fetchOf(new URL(url).origin).fetch(url, init),
-      line => void this.history.push(line),
+      (url, init) => {
+        if (url.endsWith('/issue')) this.underWay++;
+        return this.fetchOf(new URL(url).origin).fetch(url, init);
+      },
+      line => {
+        if (line.op === 'issue') this.underWay--;
+        this.history.push(line);
+      },
     );
   }
 
@@ -113,6 +120,16 @@ export class Crowd {
     for (let i = 0; i < tasks.length; i += asksAtOnceMax) {
       await Promise.all(tasks.slice(i, i + asksAtOnceMax).map((task, n) => this.client(n).task(task)));
     }
+  }
+
+  /** Nobody presses any more, and each press that was under way is in the history, which a dump may now be held against. */
+  async leave(): Promise<void> {
+    for (const { claim } of this.claims) claim.abort();
+    await eventually(
+      'all presses have ended',
+      () => this.underWay,
+      underWay => underWay === 0,
+    );
   }
 
   close(): void {

@@ -72,6 +72,7 @@ export async function runRound<A extends Ring>({ name, fault, arena, random, did
     crowd.press(20);
     await fault.run(context);
     if (fault.alarms) {
+      await crowd.leave();
       dump = await arena.dump();
       return (fault.alarms === 'lost' ? assertLoss : assertKept)(crowd.history, dump);
     }
