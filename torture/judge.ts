@@ -35,8 +35,11 @@ export function assertShut(when: string, history: readonly HistoryLine[], from: 
 /** Of a service at rest. @throws Violated */
 export function assertRight(history: readonly HistoryLine[], dump: Dump): CheckReport {
   const report = check(history, dump);
-  if (report.ok) return report;
-  throw new Violated(`the checker found ${foundText(report)}: ${JSON.stringify(report.findings[0])}`);
+  if (!report.ok) throw new Violated(`the checker found ${foundText(report)}: ${JSON.stringify(report.findings[0])}`);
+  // Nobody here has a rate, or presses badly.
+  const unjudged = Object.keys(report.unjudged);
+  if (unjudged.length > 0) throw new Violated(`the crowd was refused with ${unjudged.join(', ')}`);
+  return report;
 }
 
 /** Of one whose requests were cut off on purpose: that shows, but no two have one task or slot. @throws Violated */

@@ -112,8 +112,8 @@ suite('secrets when a server refuses us', () => {
   test('a start that Postgres refuses is one sentence without the password', async t => {
     const port = await saying(t, pgError);
     const environment = {
-      ...{ DIBS_PROFILE: 'cluster', DIBS_AUTH: 'jwt', DIBS_PORT: '0', DIBS_LOG_LEVEL: 'debug' },
-      ...{ DIBS_KAFKA_BROKERS: '127.0.0.1:1', DIBS_SECRET: secrets.secret, DIBS_JWT_SECRET: secrets.jwtSecret },
+      ...{ DIBS_PROFILE: 'scheduler', DIBS_AUTH: 'jwt', DIBS_PORT: '0', DIBS_LOG_LEVEL: 'debug' },
+      ...{ DIBS_SECRET: secrets.secret, DIBS_JWT_SECRET: secrets.jwtSecret },
       ...{ DIBS_DATABASE_URL: secrets.databaseUrl.replace(':1/', `:${port}/`), DIBS_REDIS_URL: secrets.redisUrl },
     };
     const child = spawnDibs(['src/cli/main.ts', 'serve'], environment);
