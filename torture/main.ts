@@ -62,7 +62,9 @@ interface Planned {
 async function lane(planned: Planned[], shared: Services | undefined, tag: string): Promise<void> {
   let arena: Arena | undefined;
   let own = '';
-  for (let next = planned.shift(); next && performance.now() < until; next = planned.shift()) {
+  while (performance.now() < until) {
+    const next = planned.shift();
+    if (!next) break;
     const fault = faults[next.fault] as (typeof faults)[string];
     if (!arena || own !== fault.own.toString()) {
       await arena?.close();
