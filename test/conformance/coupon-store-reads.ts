@@ -209,6 +209,7 @@ function usersCoupons(store: () => CouponStore): void {
     const [second] = (await store().userCoupons(road.user(2), 1)).items;
     assert.deepEqual(await redeem(2, 2, t0 + 1_001), { kind: 'expired', row: second });
     assert.deepEqual(await redeem(2, 3, t0), { kind: 'unknown' });
+    assert.equal((await redeem(2, 2, t0 + 1_000)).kind, 'redeemed', 'until then, that moment too');
     assert.deepEqual(await redeem(9, 9, t0), { kind: 'unknown' });
     assert.deepEqual(await store().redeem(road.user(2), 'none' as Road['couponId'], 2, t0), { kind: 'unknown' });
     const atOnce = await Promise.all(Array.from({ length: 8 }, (_, i) => redeem(3, 3, t0 + i)));
@@ -316,5 +317,18 @@ function statistics(store: () => CouponStore): void {
       { second: t0 + 3_000, issued: 4, counts: lost(2) },
       { second: t0 + 4_000, issued: 5, counts: lost(2) },
     ]);
+  });
+
+  it('drops the seconds that are an hour older than the newest, and no totals', async () => {
+    const road = new Road(store());
+    const hours = (n: number) => t0 + n * 3_600_000;
+    const points = [t0, hours(1), hours(2) + 1_000];
+    for (const second of points) await store().saveStats([update(road, { second, issued: 7 })]);
+    const { issued, series } = await store().stats(road.couponId, 3 * 3_600, hours(3));
+    assert.equal(issued, 7);
+    assert.deepEqual(
+      series.map(({ second }) => second),
+      [hours(2) + 1_000],
+    );
   });
 }
