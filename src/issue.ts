@@ -69,6 +69,8 @@ interface Waiting {
   couponId: CouponId;
   userId: UserId;
   key: RequestKey;
+  /** The client sent no key: it repeats nothing that was accepted. */
+  isNew: boolean;
   coupon: CouponRow;
   /** The ledger's next as the filter saw it. */
   next: number | undefined;
@@ -143,8 +145,8 @@ export class FrontDoor {
         resolve(answer);
       };
       const { couponId } = coupon;
-      const k = key ?? randomKey(this.tools.host);
-      this.unfiltered.push({ couponId, userId, key: k, coupon, next: undefined, resolve: settle });
+      const [isNew, k] = [key === undefined, key ?? randomKey(this.tools.host)];
+      this.unfiltered.push({ couponId, userId, key: k, isNew, coupon, next: undefined, resolve: settle });
       if (!this.filtering) {
         this.filtering = true;
         // Whatever this turn of the event loop still reads goes along.
@@ -248,16 +250,25 @@ export class FrontDoor {
       const batch = this.unfiltered.splice(0, filterBatchMax);
       try {
         if (this.tools.host.elapsed() >= this.filterPausedUntil) await this.filterBatch(batch);
-        else for (const request of batch) this.send(request);
+        else this.sendUnread(batch);
       } catch (error) {
         // The filter is advice: without it everyone who was not answered yet goes to the log.
         this.filterPausedUntil = this.tools.host.elapsed() + filterPauseMs;
         this.tools.say('debug', `filter off: ${messageOf(error)}`);
-        for (const request of batch) this.send(request);
+        this.sendUnread(batch);
       }
       if (this.mayGrow(batch.length)) await this.tools.host.delay(filterGatherMs);
     }
     this.filtering = false;
+  }
+
+  /** What memory alone tells: a crowd before its opening would fill the log while the ledger is away. */
+  private sendUnread(batch: readonly Waiting[]): void {
+    for (const request of batch) {
+      const early = request.isNew ? this.early(request.coupon, true) : undefined;
+      if (early) request.resolve(early);
+      else this.send(request);
+    }
   }
 
   private mayGrow(last: number): boolean {

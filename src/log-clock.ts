@@ -12,11 +12,9 @@ const renewEveryMs = 1_000;
 
 interface Known {
   /** An acknowledged entry whose decision is still to be seen. */
-  asked: { offset: number; sentAt: number } | undefined;
-  /** At `at` the log's clock was at most this. */
-  most: { clock: Millis; at: number } | undefined;
-  /** The host's clock was at least so much ahead of the log's when that was last seen, ms. */
-  aheadMs: number;
+  asked: { offset: number; sentAt: number; dayMs: Millis } | undefined;
+  /** At `at` the log's clock was at most this, and the host's, which began `dayMs` before `elapsed`, said `at + dayMs`. */
+  most: { clock: Millis; at: number; dayMs: Millis } | undefined;
   renewedAt: number;
 }
 
@@ -33,21 +31,22 @@ export class LogClock {
     const known = this.of(partition);
     // One that waits for its decision is not replaced by ever newer ones, but for one that nobody may ever see.
     if (known.asked && sentAt - known.asked.sentAt < logClockMsMax) return;
-    known.asked = { offset, sentAt };
+    known.asked = { offset, sentAt, dayMs: this.dayMs() };
   }
 
   /** The ledger has decided what is before `next`, with this clock. */
   seen(partition: number, next: number, clock: Millis): void {
     const known = this.of(partition);
     if (!known.asked || next <= known.asked.offset) return;
-    known.most = { clock, at: known.asked.sentAt };
-    known.aheadMs = Math.max(0, this.host.now() - (this.host.elapsed() - known.asked.sentAt) - clock);
+    const { sentAt, dayMs } = known.asked;
+    known.most = { clock, at: sentAt, dayMs };
     known.asked = undefined;
   }
 
   /** The host's clock for what is shown, less what it is surely ahead: that does not age, or a sale would close and reopen. */
   shown(partition: number): Millis {
-    return this.host.now() - (this.partitions.get(partition)?.aheadMs ?? 0);
+    const most = this.known(partition);
+    return this.host.now() - (most ? Math.max(0, most.at + most.dayMs - most.clock) : 0);
   }
 
   /**
@@ -55,11 +54,12 @@ export class LogClock {
    * `asks` sends a request that is let through to the log, so only that uses up the one of this second.
    */
   msBefore(partition: number, time: Millis, asks: boolean): number | undefined {
-    const known = this.partitions.get(partition);
-    if (!known?.most) return undefined;
+    const known = this.of(partition);
+    const most = this.known(partition);
+    if (!most) return undefined;
     const now = this.host.elapsed();
-    const ageMs = now - known.most.at;
-    const left = time - (known.most.clock + ageMs);
+    const ageMs = now - most.at;
+    const left = time - (most.clock + ageMs);
     if (ageMs > logClockMsMax || left <= clockSkewMsMax) return undefined;
     if (ageMs > logClockRenewMs && now - known.renewedAt > renewEveryMs) {
       if (asks) known.renewedAt = now;
@@ -68,10 +68,20 @@ export class LogClock {
     return left;
   }
 
+  /** Nothing when somebody set the host's clock since, or the host slept, in which what has passed is not counted. */
+  private known(partition: number): Known['most'] {
+    const most = this.partitions.get(partition)?.most;
+    return most && Math.abs(this.dayMs() - most.dayMs) <= clockSkewMsMax ? most : undefined;
+  }
+
+  private dayMs(): Millis {
+    return this.host.now() - this.host.elapsed();
+  }
+
   private of(partition: number): Known {
     let known = this.partitions.get(partition);
     if (!known) {
-      known = { asked: undefined, most: undefined, aheadMs: 0, renewedAt: Number.NEGATIVE_INFINITY };
+      known = { asked: undefined, most: undefined, renewedAt: Number.NEGATIVE_INFINITY };
       this.partitions.set(partition, known);
     }
     return known;

@@ -99,6 +99,33 @@ suite('a window is judged by the clock of the log', () => {
       assert.deepEqual(await press('eve', undefined, 'w'), closed);
     }
   });
+  test('nor does it fill the log while the ledger is away, but for who may repeat a win', async () => {
+    await known();
+    assert.deepEqual(await press('ann', 1, 'w'), notOpen(openMs));
+    await remembered('not_open');
+    on.ledger.always('sales');
+    on.ledger.always('read');
+    on.host.time += latchMsMax;
+    const before = on.log.of(requestLog).length;
+    const crowd = await Promise.all(['a1', 'a2', 'a3'].map(user => press(user, undefined, 'w')));
+    assert.deepEqual(crowd.map(codeOf), ['INACTIVE_COUPON', 'INACTIVE_COUPON', 'INACTIVE_COUPON']);
+    assert.equal(on.log.of(requestLog).length, before);
+    assert.equal(codeOf(await press('mia', 1, 'w')), 'accepted');
+  });
+  for (const [what, setMs] of [
+    ['slept', 60_000],
+    ['was set back', -60_000],
+  ] as const) {
+    test(`nothing is known of it on a host that ${what}, until an entry is decided again`, async () => {
+      await known();
+      assert.deepEqual(await press('mia', 1, 'w'), notOpen(openMs));
+      on.host.clockSet = setMs;
+      assert.equal(on.door.clock.shown(0), on.host.now());
+      assert.equal(codeOf(await press('ben', 1, 'w')), 'accepted');
+      decided();
+      assert.deepEqual(await press('eve', 1, 'w'), notOpen(openMs));
+    });
+  }
   test('not within what brokers may differ by', async () => {
     await known();
     on.host.time = opensAt - clockSkewMsMax - 1;
