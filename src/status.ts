@@ -61,7 +61,11 @@ export class StatusReader {
           partition,
           batch.map(q => q.task),
         );
-        for (let i = 0; i < batch.length; i++) batch[i]?.resolve(readings[i] as Reading);
+        batch.forEach(({ resolve, reject }, i) => {
+          const reading = readings[i];
+          if (reading instanceof Error) reject(reading);
+          else resolve(reading as Reading);
+        });
       } catch (error) {
         for (const q of batch) q.reject(error);
       }
@@ -70,17 +74,19 @@ export class StatusReader {
     this.busy.delete(partition);
   }
 
-  private async readBatch(partition: number, tasks: readonly Task[]): Promise<Reading[]> {
+  private async readBatch(partition: number, tasks: readonly Task[]): Promise<(Reading | Error)[]> {
     // While ledger or board is away the store answers, for what it holds.
     const live = await fromLedger(partition, tasks, this.tools).catch(() => undefined);
     if (!live) return this.fromStore(partition, tasks);
     const { changeNext, readings } = live;
     if (changeNext >= (this.answeredAt.get(partition) ?? 0)) this.answeredAt.delete(partition);
     else if (readings.some(({ status }) => status.state !== 'done')) {
-      const stored = await this.fromStore(partition, tasks);
+      const stored = await this.fromStore(partition, tasks).catch((error: Error) => error);
       return readings.map((reading, i) => {
+        if (reading.status.state === 'done') return reading;
+        if (stored instanceof Error) return stored;
         const other = stored[i] as Reading;
-        return reading.status.state === 'done' || other.status.state === 'accepted' ? reading : other;
+        return other.status.state === 'accepted' ? reading : other;
       });
     }
     return readings;

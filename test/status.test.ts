@@ -44,6 +44,21 @@ suite('a board that is behind the store', () => {
     world.store.always('read', new Unavailable('away'));
     await assert.rejects(state(), Unavailable);
   });
+  test('takes the answers of who was asked for together from nobody but those it could take one back from', async () => {
+    world.crowd(4, 6);
+    await world.drain(world.reserve);
+    await commitUnshown();
+    assert.equal(await withoutLedger(), 'done');
+    world.store.always('read', new Unavailable('away'));
+    const loser = { couponId: c('a'), userId: u('u5'), partition: 0, offset: 6, key: k(5) };
+    const [undecided, decided] = await Promise.allSettled([state(), status.read(loser)]);
+    assert.equal(undecided.status, 'rejected');
+    assert.deepEqual(decided.status === 'fulfilled' && decided.value.status, {
+      state: 'done',
+      outcome: 'inactive',
+      reason: 'sold_out',
+    });
+  });
   test('is believed again once it shows as much', async () => {
     await commitUnshown();
     assert.equal(await withoutLedger(), 'done');
