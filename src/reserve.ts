@@ -65,6 +65,8 @@ export function reserveStage(tools: ReserveTools, applyMax = applyBatchMax): Sta
   const tellAppended = async (partition: number, place: Present): Promise<Present> => {
     const tenure = tenures.get(partition);
     const { build, told } = place;
+    // A queue is as lost as the ledger beside it: what was appended there may be gone, and is appended again.
+    if (tools.log.unhandled) return place;
     if (tenure?.build !== build || tenure.markFrom !== told || tenure.appendedTo <= told) return place;
     return { ...place, told: (await tools.ledger.told(partition, build, told, tenure.appendedTo)) ?? told };
   };

@@ -290,6 +290,20 @@ suite('reserve and persist on a queue', () => {
     assert.equal(world.counted.filter(([name]) => name === 'rebuilds').length, 1, 'only the one at the start');
   });
 
+  test('what was appended to a queue that has lost it since is appended again, though the ledger was not told', async () => {
+    world.log.unhandled = async () => 0;
+    await world.open('a', 3);
+    await world.drainAll();
+    world.crowd(0, 2);
+    world.ledger.once('told', 'before', new Unavailable('redis is killed'));
+    await assert.rejects(world.reserve.step(0));
+    // An older copy, from between deciding and appending.
+    const changes = world.log.of(changeLog);
+    changes.splice(changes.length - 3);
+    await world.drainAll();
+    assert.deepEqual(await world.winners(), firstOf(2));
+  });
+
   test('a queue may have holes: what died in one is left out, and the mark behind it stands', async () => {
     const won: Won = { type: 'won', couponId: c('a'), userId: u('ann'), slot: 3, offset: 45, key: k(1), at: 1 };
     const strays = { malformed: 0, unknown_coupon: 0 };
