@@ -163,6 +163,19 @@ describe('bad tokens', () => {
     assertProblem(await told(stranger, claims), '401 UNAUTHENTICATED');
   });
 
+  test('a key that is too weak stands in the way of no other', async t => {
+    const weak = generateKeyPairSync('rsa', { modulusLength: 1024 }).publicKey.export({ format: 'jwk' });
+    const set = await startKeySet({});
+    set.serve([
+      { ...weak, kid: 'weak' },
+      { ...rsa.publicKey.export({ format: 'jwk' }), kid: 'one' },
+    ]);
+    const app = await startMemoryApp({ settings: { auth: { kind: 'jwt', jwksUrl: set.url } } });
+    t.after(() => Promise.all([app.stop(), set.close()]));
+    const authorization = `Bearer ${token({ alg: 'RS256' }, claims, rs256(rsa.privateKey))}`;
+    assert.equal((await call(app.url, 'GET /me/coupons', { headers: { authorization } })).status, 200);
+  });
+
   test('a key set that is away is no fault of the token', async () => {
     const app = await startMemoryApp({ settings: { auth: { kind: 'jwt', jwksUrl: 'http://127.0.0.1:9/' } } });
     const headers = { authorization: `Bearer ${signed(claims)}` };

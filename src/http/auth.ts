@@ -108,7 +108,9 @@ async function ofKeySet(
       try {
         return (await jose.jwtVerify(token, key, rules)).payload;
       } catch (fault) {
-        if (!(fault instanceof jose.errors.JWSSignatureVerificationFailed)) throw fault;
+        const { JWTClaimValidationFailed, JWTExpired } = jose.errors;
+        // Its signature fits. Another fault, as of a key that is too weak, is that key's.
+        if (fault instanceof JWTExpired || fault instanceof JWTClaimValidationFailed) throw fault;
       }
     }
     throw error;
