@@ -199,12 +199,13 @@ describe('the push', { timeout: 30_000 }, () => {
   test('in a browser is bounded, and elsewhere it is not', async t => {
     const users = Array.from({ length: 4 }, (_, i) => `u${i}`);
     fake.held = true;
-    const one = client();
+    const patient = { streamIdleMsMax: 20_000, silenceMsMax: 20_000, answerMsMax: 20_000 };
+    const one = client(patient);
     const claims = users.map(userId => one.claim('c', { userId }));
     await fake.until(() => fake.streamsOpen === 4);
     Object.assign(globalThis, { location: {} });
     t.after(() => Reflect.deleteProperty(globalThis, 'location'));
-    const another = client();
+    const another = client(patient);
     for (const userId of users) claims.push(another.claim('c', { userId: `${userId}b` }));
     await fake.until(() => fake.streamsOpen === 6 && fake.seen.some(s => /^\/tasks\/[^/]+$/.test(s.path)));
     fake.release();

@@ -243,10 +243,35 @@ describe('a claim', { timeout: 30_000 }, () => {
     });
   }
 
-  test('redirected in a browser, which hides whereto, is told so too', async () => {
-    const fetch = async () => ({ status: 0, headers: new Headers(), text: async () => '', body: null });
+  test('redirected in a browser, which hides whereto, is told so too, and the answer is read to its end', async () => {
+    let read = 0;
+    const text = async () => {
+      read++;
+      return '';
+    };
+    const fetch = async () => ({ status: 0, headers: new Headers(), text, body: null });
     const end = await createClient({ baseUrl: '', fetch }).claim('c', { userId: 'ann' }).outcome;
     assert.equal(end.outcome === 'refused' && end.code, 'REDIRECTED');
+    assert.equal(read, 1, 'a connection of a pool is given back then');
+  });
+
+  test('accepted in a state of a later server is sent once and followed', async () => {
+    const sent: string[] = [];
+    const of = (status: number, body: object) => ({
+      ...{ status, headers: new Headers(), body: null },
+      text: async () => JSON.stringify({ taskId: 't', couponId: 'c', ...body }),
+    });
+    const fetch = async (url: string, { method }: { method: string }) => {
+      sent.push(`${method} ${url}`);
+      if (method === 'POST') return of(202, { state: 'queued' });
+      return url.endsWith('/events')
+        ? of(501, { code: 'NOT_OFFERED' })
+        : of(200, { state: 'done', outcome: 'issued', slot: 1, userCouponId: 'c.1' });
+    };
+    const timing = { pollMsMin: 1 };
+    const end = await createClient({ baseUrl: '', fetch, timing }).claim('c', { userId: 'ann' }).outcome;
+    assert.equal(end.outcome, 'issued');
+    assert.deepEqual(sent, ['POST /coupons/c/issue', 'GET /tasks/t/events', 'GET /tasks/t']);
   });
 
   test('whose refusal lacks what it must say, or says it in another type, is only refused', async () => {

@@ -41,13 +41,19 @@ suite('rush', () => {
   });
 
   test('a crowd that was refused says so while units are left, and whatever is left when no refusal is due', () => {
-    const failed = (remaining: number, refused: Record<string, number>) => {
-      const { detail, ok } = pressedCheck({ remaining } as Coupon, { refused } as unknown as Tally);
+    type States = [before: Coupon['state'], after: Coupon['state']];
+    const failed = (remaining: number, refused: Record<string, number>, [was, state]: States = ['open', 'open']) => {
+      const [before, after] = [{ state: was }, { remaining, state }] as [Coupon, Coupon];
+      const { detail, ok } = pressedCheck(before, after, { refused } as unknown as Tally);
       return ok ? undefined : detail;
     };
     const later = { TOO_MANY_REQUESTS: 250, NOT_ACCEPTED: 3 };
     assert.equal(failed(50, later), '250 TOO_MANY_REQUESTS, 3 NOT_ACCEPTED, with 50 remaining');
     assert.equal(failed(0, later), undefined);
+    // Nobody could have had one.
+    assert.equal(failed(50, later, ['closed', 'closed']), undefined);
+    assert.equal(failed(50, later, ['scheduled', 'scheduled']), undefined);
+    assert.match(failed(50, later, ['open', 'closed']) ?? '', /50 remaining/);
     for (const code of ['UNKNOWN_COUPON', 'INTERNAL', 'NOT_DIBS']) assert.equal(failed(0, { [code]: 2 }), `2 ${code}`);
     assert.equal(failed(7, {}), undefined);
   });

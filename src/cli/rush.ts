@@ -153,7 +153,7 @@ async function check(
   try {
     const client = connect(options);
     const after = await client.coupons.get(couponId, { signal });
-    checks.push(pressedCheck(after, tally), ...winnersChecks(before, after, tally));
+    checks.push(pressedCheck(before, after, tally), ...winnersChecks(before, after, tally));
     checks.push(verifyCheck(await client.verify(couponId, { answerMsMax: verifyMsMax, signal })));
   } catch (error) {
     const why = sentenceOf(error, options.url);
@@ -169,11 +169,12 @@ function unansweredText(tally: Tally, users: number): string {
   return `${silent}${unpressed}: ${[...new Set(tally.unansweredWhy)].join('; ')}`;
 }
 
-/** Refusals that say no more than "later": while units are left they kept somebody from one, and when all are gone from none. */
+/** Refusals that say no more than "later": while units are to be had they kept somebody from one, else from none. */
 const isLater = new Set(['TOO_MANY_REQUESTS', 'NOT_ACCEPTED']);
 
-export function pressedCheck({ remaining }: Coupon, { refused }: Tally): Check {
-  const codes = Object.keys(refused).filter(code => remaining > 0 || !isLater.has(code));
+export function pressedCheck(before: Coupon, { remaining, state }: Coupon, { refused }: Tally): Check {
+  const toBeHad = remaining > 0 && before.state !== 'closed' && state !== 'scheduled';
+  const codes = Object.keys(refused).filter(code => toBeHad || !isLater.has(code));
   const left = codes.some(code => isLater.has(code)) ? `, with ${number(remaining)} remaining` : '';
   const remedy = codes.includes('UNAUTHENTICATED') ? ': --jwt-secret signs a token for each user' : '';
   return {

@@ -117,8 +117,9 @@ export function createHttp(baseUrl: string, fetch: FetchLike, answerMsMax: numbe
       try {
         refuseUnsendable(init.headers);
         const answer = await fetch(url, init);
-        if (init.redirect && isRedirect(answer.status)) throw redirected(answer);
+        // Read whatever it is: connections may be given back, and calls recorded, at an answer's end.
         const text = await answer.text();
+        if (init.redirect && isRedirect(answer.status)) throw redirected(answer);
         if (answer.status < 200 || answer.status > 299) throw problemOf(answer, text);
         return parseBody(answer.status, text, call.is) as T;
       } catch (error) {

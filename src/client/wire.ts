@@ -80,13 +80,12 @@ export type TaskStatus = PendingTask | DoneTask;
 export function isTask(body: unknown): body is TaskStatus {
   const task = (body ?? {}) as Record<string, unknown>;
   if (typeof task.taskId !== 'string' || typeof task.couponId !== 'string') return false;
-  return isPending(task.state) || (task.state === 'done' && isOutcome(task));
+  // A state of a later server, too, is one that is waited in.
+  return task.state === 'done' ? isOutcome(task) : typeof task.state === 'string';
 }
 
 export const isInactiveReason = (reason: unknown): reason is InactiveReason =>
   reason === 'sold_out' || reason === 'not_open' || reason === 'closed';
-
-const isPending = (state: unknown): boolean => state === 'accepted' || state === 'reserved' || state === 'set_aside';
 
 function isOutcome({ outcome, reason, slot, userCouponId }: Record<string, unknown>): boolean {
   switch (outcome) {
