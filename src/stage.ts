@@ -77,8 +77,8 @@ export interface StageTools {
 export function defineStage(definition: StageDefinition): (tools: StageTools) => Stage {
   const { name, log, batchMax = statsBatchMax, gatherMs = 0, handle } = definition;
   const shown = `stage ${JSON.stringify(name)}`;
-  if (!/^[a-z0-9][a-z0-9._-]{0,63}$/.test(name))
-    throw new Refused(`${shown}: its name is no lower-case word: give up to 64 of a-z 0-9 . _ -`);
+  if (!/^[\w][\w.-]{0,199}$/.test(name))
+    throw new Refused(`${shown}: its name cannot be that of a consumer group: give up to 200 of a-z A-Z 0-9 . _ -`);
   if (!logNames.includes(log))
     throw new Refused(`${shown}: there is no log ${log}: give one of ${logNames.join(', ')}`);
   if (!Number.isSafeInteger(batchMax) || batchMax < 1)
@@ -130,6 +130,8 @@ export class PartitionLoop {
   /** The last place that was known, for the report of a lag while it is not. */
   private lastPlace: number | undefined;
   private end = 0;
+  /** One look at a time, which nobody waits for: the log may be what is away. */
+  private looking: Promise<void> | undefined;
   private oldestAt = 0;
   private attempt = 0;
   /** Batches in a row that were sent back; more than one and the loop waits between them. */
@@ -223,7 +225,10 @@ export class PartitionLoop {
           partition: this.partition,
           attempt: this.attempt,
         });
-        await Promise.all([this.lookAtEnd(), tools.host.delay(waitMs, signal)]);
+        this.looking ??= this.lookAtEnd().finally(() => {
+          this.looking = undefined;
+        });
+        await tools.host.delay(waitMs, signal);
       }
     }
   }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import { requestLog } from '../src/entry.ts';
 import { noMetrics } from '../src/metrics.ts';
-import { defineStage, PartitionLoop } from '../src/stage.ts';
+import { defineStage, PartitionLoop, type StageDefinition } from '../src/stage.ts';
 import { fakeHost } from './support/fake-host.ts';
 import { LogDouble } from './support/log-double.ts';
 
@@ -75,5 +75,18 @@ suite('defineStage', () => {
     for (let i = 0; i < 5; i++) await loop.step(0);
     assert.deepEqual(handled, ['0', '1', '2', '1', '2', '0', '1', '2', '3']);
     assert.equal(place, 4);
+  });
+  test('a stage that could never run is refused in one sentence', () => {
+    const nonsense: object[] = [{ batchMax: 0 }, { batchMax: 1.5 }, { log: 'nolog' }, { name: '' }, { name: 'A B' }];
+    for (const wrong of [...nonsense, { gatherMs: -1 }]) {
+      const definition = { name: 'mine', log: requestLog, handle: async () => {}, ...wrong };
+      assert.throws(() => defineStage(definition as StageDefinition), {
+        name: 'Refused',
+        message: /^stage "[^\n]*: give /,
+      });
+    }
+    // Names of the field that were always taken: a new one would begin at the beginning.
+    for (const name of ['auditLog', '_audit', 'a'.repeat(200)])
+      defineStage({ name, log: requestLog, handle: async () => {} });
   });
 });

@@ -241,6 +241,26 @@ suite('lag', () => {
     assert.equal(loop.lag().lagMs, before.lagMs + 5_000);
     assert.equal(log.reads, reads);
   });
+  test('is not waited for: a log that does not answer holds up neither the next try nor the stop', async () => {
+    const abort = new AbortController();
+    let tries = 0;
+    const { loop, log, host } = setUp({
+      async begin() {
+        if (++tries === 4) abort.abort();
+        if (tries > 1) throw new Unavailable('redis is away');
+        return 0;
+      },
+    });
+    await loop.step(0);
+    loop.restart();
+    let looks = 0;
+    log.end = () => {
+      looks++;
+      return new Promise(() => {});
+    };
+    await loop.run(abort.signal);
+    assert.deepEqual([tries, looks, host.waits.length], [4, 1, 2]);
+  });
   test('of a place that was never known says nothing', async () => {
     const abort = new AbortController();
     const { loop } = setUp(
