@@ -291,10 +291,7 @@ type Opening = Pick<Surroundings, 'config' | 'host' | 'say'> & { mustExist?: boo
 async function openPostgres({ config, say, mustExist }: Opening, closers: Closer[]): Promise<CouponStore> {
   const { createPostgresStore } = await import('./postgres/store.ts');
   const schema = config.namespace ? `dibs_${config.namespace}` : 'dibs';
-  const store = await createPostgresStore({
-    ...{ url: config.databaseUrl, schema, log: say },
-    ...(mustExist && { mustExist }),
-  });
+  const store = await createPostgresStore({ url: config.databaseUrl, schema, log: say, mustExist });
   closers.push(store);
   return store;
 }
@@ -304,10 +301,7 @@ async function openKafka({ config, host, say, mustExist }: Opening, closers: Clo
   const { namespace, partitions, replication, minInsync, groupSessionMs: sessionMs, kafkaBrokers: brokers } = config;
   const topicPrefix = namespace ? `${namespace}.` : '';
   const topics = { topicPrefix, partitions, replication, minInsync };
-  const log = await createKafkaLog({
-    ...{ ...topics, brokers, sessionMs, host, log: say },
-    ...(mustExist && { mustExist }),
-  });
+  const log = await createKafkaLog({ ...topics, brokers, sessionMs, host, log: say, mustExist });
   closers.push(log);
   return log;
 }

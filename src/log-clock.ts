@@ -45,7 +45,7 @@ export class LogClock {
 
   /** The host's clock for what is shown, less what it is surely ahead: that does not age, or a sale would close and reopen. */
   shown(partition: number): Millis {
-    const most = this.known(partition);
+    const most = this.measured(partition);
     return this.host.now() - (most ? Math.max(0, most.at + most.dayMs - most.clock) : 0);
   }
 
@@ -55,7 +55,7 @@ export class LogClock {
    */
   msBefore(partition: number, time: Millis, asks: boolean): number | undefined {
     const known = this.of(partition);
-    const most = this.known(partition);
+    const most = this.measured(partition);
     if (!most) return undefined;
     const now = this.host.elapsed();
     const ageMs = now - most.at;
@@ -69,7 +69,7 @@ export class LogClock {
   }
 
   /** Nothing when somebody set the host's clock since, or the host slept, in which what has passed is not counted. */
-  private known(partition: number): Known['most'] {
+  private measured(partition: number): Known['most'] {
     const most = this.partitions.get(partition)?.most;
     return most && Math.abs(this.dayMs() - most.dayMs) <= clockSkewMsMax ? most : undefined;
   }

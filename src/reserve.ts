@@ -89,12 +89,10 @@ export function reserveStage(tools: ReserveTools, applyMax = applyBatchMax): Sta
     return { kind: 'go_back', to: await begin(partition) };
   };
   /** Two loops of a partition: the one that is ending must not take away what the other has touched since. */
-  const unlessTakenOver = async (
-    partition: number,
-    tenure: Tenure | undefined,
-    from: number,
-    mend: () => Promise<Verdict>,
-  ): Promise<Verdict> => (tenures.get(partition) === tenure ? mend() : { kind: 'go_back', to: from });
+  const unlessTakenOver =
+    (partition: number, tenure: Tenure | undefined, from: number) =>
+    async (mend: () => Promise<Verdict>): Promise<Verdict> =>
+      tenures.get(partition) === tenure ? mend() : { kind: 'go_back', to: from };
   return {
     name: 'reserve',
     log: requestLog,
@@ -106,7 +104,7 @@ export function reserveStage(tools: ReserveTools, applyMax = applyBatchMax): Sta
       const { partition } = batch;
       const tenure = tenures.get(partition);
       if (!tenure) return { kind: 'go_back', to: await begin(partition) };
-      const mend = (how: () => Promise<Verdict>) => unlessTakenOver(partition, tenure, batch.from, how);
+      const mend = unlessTakenOver(partition, tenure, batch.from);
       const known = decodeKnown(batch);
       if (known.entries.length === 0) return done;
       const applied = await applyInParts(batch, known, tenure, tools, applyMax);
@@ -131,7 +129,7 @@ export function reserveStage(tools: ReserveTools, applyMax = applyBatchMax): Sta
     async idle(partition, next) {
       const tenure = tenures.get(partition);
       const place = await tools.ledger.place(partition);
-      const mend = (how: () => Promise<Verdict>) => unlessTakenOver(partition, tenure, next, how);
+      const mend = unlessTakenOver(partition, tenure, next);
       if (place.kind === 'missing') return mend(() => again(partition, undefined));
       const moved = place.build !== tenure?.build || Math.min(place.told, place.next) < next;
       return moved ? mend(() => anew(partition)) : done;

@@ -70,18 +70,12 @@ function owedRows(history: readonly HistoryLine[], dump: Dump): RowLine[] {
     else if (line.op === 'frame' || line.op === 'task') told.add(users.get(line.task));
   }
   const kept = new Set([...dump.rows, ...dump.letters].map(({ coupon, user }) => `${coupon} ${user}`));
-  return [...new Truth(dump.entries, new Found()).sales.values()].flatMap(({ coupon, wins }) =>
-    [...wins].flatMap(
-      ([
-        user,
-        {
-          entry: { entry, line },
-          slot,
-        },
-      ]) =>
-        entry.type !== 'request' || told.has(user) || kept.has(`${coupon} ${user}`)
-          ? []
-          : [{ kind: 'row' as const, coupon, user, slot, key: entry.key, offset: line.offset, at: line.at }],
-    ),
-  );
+  const owed: RowLine[] = [];
+  for (const { coupon, wins } of new Truth(dump.entries, new Found()).sales.values())
+    for (const [user, { entry: found, slot }] of wins) {
+      const { entry, line } = found;
+      if (entry.type !== 'request' || told.has(user) || kept.has(`${coupon} ${user}`)) continue;
+      owed.push({ kind: 'row', coupon, user, slot, key: entry.key, offset: line.offset, at: line.at });
+    }
+  return owed;
 }

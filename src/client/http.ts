@@ -254,7 +254,7 @@ function parseBody(status: number, text: string, is?: (body: unknown) => boolean
   if (typeof body !== 'object' || body === null) {
     throw new ProblemError(status, { code: 'NOT_DIBS', detail: 'the answer is no JSON object' });
   }
-  if (!(is?.(body) ?? true)) throw new ProblemError(status, { code: 'NOT_DIBS', detail: 'the answer is no task' });
+  if (is && !is(body)) throw new ProblemError(status, { code: 'NOT_DIBS', detail: 'the answer is no task' });
   return body;
 }
 

@@ -22,7 +22,7 @@ export interface KafkaOptions {
   replication: number;
   minInsync: number;
   /** Topics that are missing are refused, not made. */
-  mustExist?: boolean;
+  mustExist?: boolean | undefined;
   /** A process that died leaves its partitions to others after this long. */
   sessionMs?: number;
   host: Host;

@@ -19,7 +19,7 @@ export interface PostgresStoreOptions {
   /** How long the start waits for a server that is away. */
   startMsMax?: number;
   /** Nothing is made or migrated: what is not as this build needs it is refused. */
-  mustExist?: boolean;
+  mustExist?: boolean | undefined;
 }
 
 export interface PostgresStore extends CouponStore {
