@@ -143,17 +143,23 @@ describe('the push', { timeout: 30_000 }, () => {
   });
 
   test('that says what cannot be read gives way to asking', async () => {
-    const sayings = ['<html>', 'null', '{"state":"done"}'];
-    fake.intercept = (seen, response) => {
-      if (!seen.path.endsWith('/events')) return false;
-      response.writeHead(200, { 'content-type': 'text/event-stream' });
-      const data = sayings[streams().length - 1];
-      response.write(`event: progress\ndata: {"state":"accepted"}\n\nevent: outcome\ndata: ${data}\n\n`);
-      return true;
+    const event = (name: string, data: string) => `event: ${name}\ndata: ${data}\n\n`;
+    const waits = event('progress', '{"state":"accepted"}');
+    const sayings = {
+      outcome: ['<html>', 'null', '{"state":"done"}'].map(data => waits + event('outcome', data)),
+      progress: ['<html>', 'null', '{"state":1}'].map(data => waits + event('progress', data)),
     };
-    const claim = client().claim('c', { userId: 'ann' });
-    assert.equal((await claim.outcome).outcome, 'issued');
-    assert.equal(claim.via, 'poll');
+    for (const [name, said] of Object.entries(sayings)) {
+      const before = streams().length;
+      fake.intercept = (seen, response) => {
+        if (!seen.path.endsWith('/events')) return false;
+        response.writeHead(200, { 'content-type': 'text/event-stream' }).end(said[(streams().length - 1 - before) % 3]);
+        return true;
+      };
+      const claim = client().claim('c', { userId: name });
+      assert.equal((await claim.outcome).outcome, 'issued', name);
+      assert.equal(claim.via, 'poll', name);
+    }
   });
 
   test('is not needed: asking alone ends a claim too', async () => {

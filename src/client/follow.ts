@@ -5,7 +5,7 @@
 import { type Http, type OpenStream, ProblemError } from './http.ts';
 import { SseParser } from './sse.ts';
 import { backoffMs, type Clock, spread, type Timing } from './timing.ts';
-import { type DoneTask, isTask, type Progress, type TaskStatus } from './wire.ts';
+import { type DoneTask, isProgress, isTask, type Progress, type TaskStatus } from './wire.ts';
 
 /** The server fell silent. An accepted request stays in the queue: ask for the task, or again with the same key. */
 export class UnansweredError extends Error {
@@ -168,7 +168,11 @@ class Follower {
             void drain(stream, timing.lingerMsMax);
             return { kind: 'done', task };
           }
-          if (event.event === 'progress') this.#progress(JSON.parse(event.data) as Progress);
+          if (event.event === 'progress') {
+            const progress: unknown = JSON.parse(event.data);
+            if (!isProgress(progress)) throw new SyntaxError('the event is no progress');
+            this.#progress(progress);
+          }
         }
         this.#heard();
         this.#lastEventId = parser.lastEventId;

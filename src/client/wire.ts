@@ -84,6 +84,10 @@ export function isTask(body: unknown): body is TaskStatus {
   return task.state === 'done' ? isOutcome(task) : typeof task.state === 'string';
 }
 
+/** What a stream says while a request waits. */
+export const isProgress = (said: unknown): said is Progress =>
+  typeof (said as Partial<Progress> | null)?.state === 'string';
+
 export const isInactiveReason = (reason: unknown): reason is InactiveReason =>
   reason === 'sold_out' || reason === 'not_open' || reason === 'closed';
 
