@@ -24,6 +24,11 @@ export type Behaviour = keyof typeof behaviours;
 const address = '127.0.0.2';
 const slowMax = 1_000;
 const idleMax = 5_000;
+/** Connections that it has before anything is measured. */
+export const heldMin: { readonly [name in Behaviour]?: number } = {
+  'slow-heads': slowMax,
+  'idle-connections': idleMax,
+};
 const ticksPerSecond = 50;
 /** Connections whose answers are still to come; beyond it nothing is sent. */
 const openMax = 200;
@@ -31,10 +36,12 @@ const openMax = 200;
 export interface Done extends Used {
   /** Requests, or bytes of a slow head. */
   sent: number;
+  /** Connections that are open now. */
+  held: number;
 }
 
-const done = { sent: 0 };
 const held = new Set<Socket>();
+const done = { sent: 0 };
 
 function open(port: number): Socket {
   const socket = connect({ port, host: '127.0.0.1', localAddress: address });
@@ -132,7 +139,7 @@ async function main([port, name, perSecond]: string[]): Promise<void> {
     due -= n;
     act(n);
   }, 1_000 / ticksPerSecond);
-  process.on('message', () => process.send?.({ ...done, ...used() }));
+  process.on('message', () => process.send?.({ ...done, held: held.size, ...used() }));
   process.on('disconnect', () => process.exit(0));
   process.send?.('ready');
 }

@@ -40,8 +40,12 @@ const number = (flag: 'requests' | 'ids' | 'http-ids' | 'rounds' | 'seconds' | '
 const [requests, ids, httpIds] = [number('requests'), number('ids'), number('http-ids')];
 const [rounds, seconds, rate] = [number('rounds'), number('seconds'), number('rate')];
 wholeNumber('faults-per-address', values['faults-per-address'], 0);
-/** A run without a fuzz, against which its stalls are held, ms. */
+/** A run without a fuzz: its stalls are those of the machine. */
 const quietMs = 10_000;
+/** An event loop that is late by more has stood still, ms. */
+const stalledMsMax = 100;
+/** What honest users are to keep of their throughput. */
+const keptMin = 0.9;
 
 const parts: Record<(typeof chosen)[number], () => Promise<readonly string[]>> = {
   async fuzz() {
@@ -61,7 +65,8 @@ const parts: Record<(typeof chosen)[number], () => Promise<readonly string[]>> =
     print(
       `  event loop late at most ${ms(stalled.maxMs)} (batch of seed ${stalled.seed}; median of batches ${ms(stalled.medianMs)}); alone ${ms(alone.stalledMs)}`,
     );
-    return r.findings;
+    if (stalled.maxMs <= stalledMsMax) return r.findings;
+    return [...r.findings, `the event loop was ${ms(stalled.maxMs)} late, batch of seed ${stalled.seed}`];
   },
   async forged() {
     const sealed = forgeAtSealer(seed, ids);
@@ -88,12 +93,13 @@ const parts: Record<(typeof chosen)[number], () => Promise<readonly string[]>> =
       const figures = `${k.perSecond.map(n => n.toFixed(0)).join(' / ')} accepted a second, p99 ${k.p99Ms.map(ms).join(' / ')}`;
       const loop = `event loop late ${k.stalledMs.map(ms).join(' / ')}`;
       const cores = k.besideCpu.map(n => n.toFixed(2)).join(' / ');
-      const hostile = `it sent ${k.hostile.toFixed(0)} a second; cores beside the server ${cores}; others up to ${k.others.toFixed(2)}`;
+      const hostile = `it sent ${k.hostile.toFixed(0)} a second and had ${k.held} connections; cores beside the server ${cores}; others up to ${k.others.toFixed(2)}`;
       print(
         `  ${k.behaviour.padEnd(16)} ${share}; ${figures}; ${loop}; ${hostile}; the server uses ${k.cores.toFixed(3)} cores for it alone`,
       );
     }
-    return [];
+    const short = kept.filter(k => k.byWall < keptMin);
+    return short.map(k => `honest users keep ${k.byWall.toFixed(2)} of their throughput beside ${k.behaviour}`);
   },
 };
 

@@ -1,21 +1,24 @@
 /**
  * What honest users keep of their throughput while one hostile client does its worst. wrk presses without pause on 64
  * connections, each time as another user; stretches with and without the hostile client take turns. It has an address of
- * its own, one thread, and the lowest priority: on a machine of its own it would take nothing of these processors. So
- * that it takes nothing in the comparison either, the stretches without it have a neutral process beside them, which
- * uses as much of a processor, at the same priority, as it did when it was last measured. The ratio of what was accepted
- * a second is then what it takes of the server. The other ratio, by the server's CPU time, is free of everything that
- * else runs, but is kind to a server whose main thread is short of time and whose others are not.
+ * its own, one thread, and the lowest priority: on a machine of its own it would take nothing of the server's processors.
+ * So that it takes nothing here either, the clients have the last processor and the server the others, where there are
+ * two; and the stretches without it have a neutral process beside them, which uses as much of a processor, at the same
+ * priority, as it did when it was last measured. The ratio of what was accepted a second is then what it takes of the
+ * server. The other ratio, by the server's CPU time, is free of everything that else runs, but is kind to a server whose
+ * main thread is short of time and whose others are not.
  */
-import { type ChildProcess, fork } from 'node:child_process';
+import { type ChildProcess, execFileSync, fork } from 'node:child_process';
 import { once } from 'node:events';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { treeUsed } from '../bench/cpu.ts';
 import { haveLoadTool, load } from '../bench/load.ts';
 import { alternate, median } from '../bench/rounds.ts';
+import { find } from '../scripts/services/program.ts';
 import { createClient } from '../src/client/index.ts';
-import type { Behaviour, Done } from './hostile.ts';
+import { type Behaviour, type Done, heldMin } from './hostile.ts';
 import type { Used } from './neutral.ts';
 import { startTarget, type TargetProfile } from './target.ts';
 
@@ -24,6 +27,15 @@ const stock = 10_000_000;
 /** What it builds up before is not measured. */
 const buildUpMs = 1_500;
 const hostileMsMax = 60_000;
+const processors = availableParallelism();
+const apart = processors > 1 && find('taskset') !== undefined;
+
+/** Of this process and those that it will start. */
+function keepTo(cpus: string): void {
+  if (apart) execFileSync('taskset', ['-acp', cpus, String(process.pid)]);
+}
+const toTheServers = () => keepTo(`0-${processors - 2}`);
+const toTheClients = () => keepTo(String(processors - 1));
 
 export interface ThroughputPlan {
   profile: TargetProfile;
@@ -44,6 +56,8 @@ interface Stretch {
   perCpu: number;
   /** Requests a second of the hostile client. */
   hostile: number;
+  /** Connections that it had at the end. */
+  held: number;
   /** Cores that it used, or the neutral process in its place. */
   besideCpu: number;
   stalledMs: number;
@@ -62,6 +76,8 @@ export interface Kept {
   byCpu: number;
   /** Requests a second that it sent. */
   hostile: number;
+  /** Connections that it had at the end of a stretch, at least. */
+  held: number;
   /** Cores that it used, and the neutral process in its place. */
   besideCpu: [beside: number, alone: number];
   /** Cores that other processes used, at most. */
@@ -72,6 +88,8 @@ export interface Kept {
 export async function throughput(plan: ThroughputPlan): Promise<Kept[]> {
   const { behaviours, say } = plan;
   await haveLoadTool(say);
+  const whose = apart ? 'has processors of its own' : 'shares its processors with its clients';
+  say(`the server ${whose}, of ${processors}`);
   const kept: Kept[] = [];
   // Each meets a server of its own: what one leaves behind, and a sale that has grown, is not the next one's.
   for (const name of behaviours) kept.push(await beside(name, plan));
@@ -82,7 +100,9 @@ async function beside(
   behaviour: Behaviour,
   { profile, flags, rounds, seconds, rate, say }: ThroughputPlan,
 ): Promise<Kept> {
+  toTheServers();
   const target = await startTarget({ profile, flags, auth: 'none' });
+  toTheClients();
   try {
     await createClient({ baseUrl: target.url, userId: 'admin' }).coupons.create({
       couponId: 'sale',
@@ -142,6 +162,7 @@ async function beside(
       byWall: median(pairs.map(([a, b]) => b.perSecond / a.perSecond)),
       byCpu: median(pairs.map(([a, b]) => b.perCpu / a.perCpu)),
       hostile: of(s => s.hostile)[0],
+      held: Math.min(...pairs.map(([, b]) => b.held)),
       besideCpu: of(s => s.besideCpu),
       others: Math.max(...found.map(round => round.others)),
     };
@@ -150,23 +171,29 @@ async function beside(
   }
 }
 
-type Press = (seconds: number) => Promise<Omit<Stretch, 'hostile' | 'besideCpu'>>;
+type Press = (seconds: number) => Promise<Omit<Stretch, 'hostile' | 'held' | 'besideCpu'>>;
 
 async function besideHostile<T>(
   port: number,
   behaviour: Behaviour,
   rate: number,
   during: () => Promise<T>,
-): Promise<{ found: T; hostile: number; besideCpu: number }> {
+): Promise<{ found: T } & Pick<Stretch, 'hostile' | 'held' | 'besideCpu'>> {
   const child = fork(join(import.meta.dirname, 'hostile.ts'), [String(port), behaviour, String(rate)]);
   try {
     await once(child, 'message', { signal: AbortSignal.timeout(hostileMsMax) });
-    await sleep(buildUpMs);
-    const before = await askedOf<Done>(child, 'done');
+    const end = performance.now() + hostileMsMax;
+    let before: Done;
+    do {
+      if (performance.now() > end) throw new Error(`${behaviour} did not get the connections that it is to hold`);
+      await sleep(buildUpMs);
+      before = await askedOf<Done>(child, 'done');
+    } while (before.held < (heldMin[behaviour] ?? 0));
     const found = await during();
     const after = await askedOf<Done>(child, 'done');
     const tookS = (after.atMs - before.atMs) / 1_000;
-    return { found, hostile: (after.sent - before.sent) / tookS, besideCpu: (after.cpuS - before.cpuS) / tookS };
+    const [hostile, besideCpu] = [(after.sent - before.sent) / tookS, (after.cpuS - before.cpuS) / tookS];
+    return { found, hostile, held: after.held, besideCpu };
   } finally {
     child.kill('SIGKILL');
   }
@@ -179,7 +206,12 @@ async function besideNeutral(cores: number, seconds: number, press: Press): Prom
     const before = await askedOf<Used>(child, 'used');
     const found = await press(seconds);
     const after = await askedOf<Used>(child, 'used');
-    return { ...found, hostile: 0, besideCpu: (after.cpuS - before.cpuS) / ((after.atMs - before.atMs) / 1_000) };
+    return {
+      ...found,
+      hostile: 0,
+      held: 0,
+      besideCpu: (after.cpuS - before.cpuS) / ((after.atMs - before.atMs) / 1_000),
+    };
   } finally {
     child.kill('SIGKILL');
   }

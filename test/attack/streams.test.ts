@@ -94,6 +94,31 @@ suite('streams under attack', () => {
     await app.stop();
   });
 
+  test('5,000 idle ones of one address keep nobody from pressing and being told', async () => {
+    const app = await startMemoryApp();
+    await open(app, 'idle', 2);
+    const goOn = await app.holdReserve();
+    const { events } = (await claim(app, 'idle', 'ann')).body.links;
+    const lines = [];
+    // As many at once as the server's queue of connections holds.
+    for (let i = 0; i < 10; i++) {
+      const some = await Promise.all(Array.from({ length: 500 }, () => dial(app.port, asked(events))));
+      await Promise.all(some.map(line => line.until(text => text.includes('event: progress'))));
+      lines.push(...some);
+    }
+    assert.equal(app.hub.watching, 5_000);
+    const honest = await claim(app, 'idle', 'bob');
+    const stream = await openStream(app.url + honest.body.links.events);
+    assert.equal((await stream.next())?.event, 'progress');
+    await goOn();
+    assert.equal((await stream.next())?.event, 'outcome');
+    assert.equal((await ended(app, honest)).body.slot, 2);
+    // Nor are they forgotten themselves.
+    await Promise.all(lines.map(line => line.until(text => text.includes('event: outcome'))));
+    for (const line of lines) line.socket.destroy();
+    await app.stop();
+  });
+
   test('many on one connection that ends are all forgotten', async () => {
     const app = await startMemoryApp();
     await open(app, 'piped', 1);
