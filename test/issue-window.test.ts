@@ -139,6 +139,21 @@ suite('a window is judged by the clock of the log', () => {
     decided();
     assert.deepEqual(await press('mia', 1, 'w'), notOpen(openMs - 5_000));
   });
+  test('and though the log acknowledged it late', async () => {
+    const gate = Promise.withResolvers<void>();
+    on.log.gate = gate.promise;
+    const first = press('first', 1, 'w');
+    await settle();
+    const clock = on.host.time;
+    on.host.time += 5_000;
+    gate.resolve();
+    assert.equal(codeOf(await first), 'accepted');
+    // The broker stamped it when it came; only its answer was slow.
+    Object.assign(on.state.view as object, { next: 1, clock });
+    assert.deepEqual(await press('mia', 1, 'w'), notOpen(openMs - 5_000));
+    on.host.time = opensAt;
+    assert.equal(codeOf(await press('mia', 1, 'w')), 'accepted');
+  });
   for (const key of [1, undefined]) {
     test(`what is known is renewed by one request a second, and given up when it is old (${key ? 'with' : 'without'} a key)`, async () => {
       opensAt += 3_600_000;

@@ -14,6 +14,7 @@ import {
 import { Unavailable } from '../src/errors.ts';
 import { idleTickMs, persistBatchMax } from '../src/limits.ts';
 import { planBatch } from '../src/persist.ts';
+import { afterCall } from './support/breakable.ts';
 import { added, c, k, malformed, request, u } from './support/entries.ts';
 import { createWorld, firstOf, type World } from './support/world.ts';
 
@@ -292,6 +293,21 @@ suite('the board is a convenience', () => {
     assert.deepEqual([...((await boardOf())?.setAside ?? [])], [1]);
     await world.drain(world.newPersist());
     assert.deepEqual([...((await boardOf())?.setAside ?? ['?'])], []);
+  });
+  test('what another commits between the read of the board and that of the store is not taken back', async () => {
+    await decided(3, 2);
+    await world.drain(world.persist);
+    world.crowd(2, 4);
+    await world.drain(world.reserve);
+    // The first read is where a stage begins; the next two say whether the store has gone back.
+    const meanwhile = afterCall(2, () => world.drain(world.persist));
+    world.board.it.read = meanwhile(world.board.it.read);
+    world.store.it.checkpoint = meanwhile(world.store.it.checkpoint);
+    const shown: (number | undefined)[] = [];
+    await world.board.it.subscribe({ hint: ({ committedNext }) => shown.push(committedNext), broken() {} });
+    await world.drain(world.newPersist());
+    assert.deepEqual(new Set(shown), new Set([5]));
+    assert.deepEqual(world.said, []);
   });
   test('a store that went back while nobody presses the button gets its rows again', async () => {
     await decided(3, 2);

@@ -3,6 +3,7 @@ import { afterEach, beforeEach, suite, test } from 'node:test';
 import { requestLog } from '../src/entry.ts';
 import { Unavailable } from '../src/errors.ts';
 import { StatusReader } from '../src/status.ts';
+import { afterCall } from './support/breakable.ts';
 import { c, k, u } from './support/entries.ts';
 import { createWorld, type World } from './support/world.ts';
 
@@ -43,6 +44,13 @@ suite('a board that is behind the store', () => {
     assert.equal(await state(), 'done');
     world.store.always('read', new Unavailable('away'));
     await assert.rejects(state(), Unavailable);
+  });
+  test('nor what was committed between the two reads of the store', async () => {
+    const meanwhile = afterCall(1, commitUnshown);
+    world.store.it.read = meanwhile(world.store.it.read);
+    world.store.it.checkpoint = meanwhile(world.store.it.checkpoint);
+    const told = [await withoutLedger(), await state()];
+    assert.deepEqual(told, ['accepted', 'done'], 'the rows tell of no more than the checkpoint that is read after');
   });
   test('takes the answers of who was asked for together from nobody but those it could take one back from', async () => {
     world.crowd(4, 6);

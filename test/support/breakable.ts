@@ -44,3 +44,14 @@ export function breakable<T extends object>(target: T): Breakable<T> {
     },
   };
 }
+
+/** Wraps methods of one or several ports: between the nth call of all of them and its answer `act` is done, once. */
+export function afterCall(nth: number, act: () => Promise<unknown>) {
+  let calls = 0;
+  return <A extends unknown[], T>(method: (...args: A) => Promise<T>) =>
+    async (...args: A): Promise<T> => {
+      const answer = await method(...args);
+      if (++calls === nth) await act();
+      return answer;
+    };
+}
