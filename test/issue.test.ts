@@ -7,6 +7,7 @@ import {
   acceptQueueMax,
   appendAnswerMsMax,
   appendBatchMax,
+  filterBatchMax,
   filterGatherBatchMin,
   filterGatherMs,
   filterMsMax,
@@ -267,6 +268,7 @@ suite('when the log does not take it', () => {
     assert.equal(codeOf(await press('after')), 'accepted');
     // The one that was handed over is in the log: its key makes the retry safe. The others surely are not.
     assert.deepEqual(usersIn(), ['handed', 'after']);
+    assert.equal(on.door.pending, 0, 'nobody is counted off twice');
   });
   test('the queue is bounded: beyond it the answer is NOT_ACCEPTED at once', async () => {
     const gate = Promise.withResolvers<void>();
@@ -391,6 +393,15 @@ suite('a coupon that this process has not seen', () => {
     await settle();
     gates[1]?.resolve();
     assert.equal(codeOf(await after), 'accepted');
+  });
+  test('more of them than one look-up takes are asked for one look-up after the other', async () => {
+    let answered = 0;
+    for (let i = 0; i <= filterBatchMax; i++) {
+      on.state.coupons.set(`c${i}`, rowOf(`c${i}`));
+      void press('mia', undefined, `c${i}`).then(() => answered++);
+    }
+    for (let i = 0; i < 10 && answered <= filterBatchMax; i++) await settle();
+    assert.deepEqual([answered, on.store.calls.get('coupons'), on.door.pending], [filterBatchMax + 1, 2, 0]);
   });
   test('those who wait for it are bounded like everybody', async () => {
     const gates = held();

@@ -126,6 +126,20 @@ function snapshots(made: () => CouponStoreUnderTest): void {
     await made().allow(road.user(2));
   });
 
+  it('gives a user who has a row and was set aside as well once, by the row', async () => {
+    const road = await Road.open(store());
+    const again = road.won(3, { userId: road.user(2) });
+    const { refused } = await road.commit({ won: [...road.wins(1, 2), again], next: 4 });
+    assert.deepEqual(
+      refused.map(r => [r.slot, r.userId]),
+      [[3, road.user(2)]],
+    );
+    assert.deepEqual(
+      await store().withSnapshot(road.partition, heldIn),
+      [1, 2].map(n => [road.user(n), holderOf(n)]),
+    );
+  });
+
   it('holds still while others commit, and gives the value or the error of `use`', async () => {
     const road = await Road.open(store());
     await road.commit({ won: road.wins(1, 5), next: 6 });
