@@ -21,9 +21,9 @@ function isInstalled() {
   if (!WITHOUT_DEV && !existsSync(join(MODULES, '.bin', 'node'))) return false;
   let installed;
   try {
-    // npm writes this at the end of an install, so half an install has none.
     installed = JSON.parse(readFileSync(join(MODULES, '.package-lock.json'), 'utf8')).packages;
   } catch {
+    // npm writes this at the end of an install, so half an install has none.
     return false;
   }
   const demanded = JSON.parse(readFileSync(join(ROOT, 'package-lock.json'), 'utf8')).packages;

@@ -48,6 +48,7 @@ function startInstance(port: string, settings: Record<string, string>): Instance
 async function ready({ url, child }: Instance): Promise<void> {
   const until = Date.now() + readyMsMax;
   while (Date.now() < until && child.exitCode === null && child.signalCode === null) {
+    // It does not listen yet.
     const answer = await fetch(`${url}/readyz`).catch(() => undefined);
     if (answer?.ok) return;
     await wait(100);

@@ -57,6 +57,7 @@ export function createSealer(secret: string, identity: string, randomBytes: (n: 
         const body = Buffer.concat([decipher.update(bytes.subarray(nonceBytes + tagBytes)), decipher.final()]);
         return parse(body.toString('latin1'));
       } catch {
+        // Not sealed with this key, or changed since.
         return undefined;
       }
     },

@@ -15,6 +15,7 @@ export function argumentsOf(pid: number): string[] {
   try {
     return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
   } catch {
+    // It has ended.
     return [];
   }
 }
@@ -36,6 +37,7 @@ function statOf(pid: number): string[] | undefined {
     const text = readFileSync(`/proc/${pid}/stat`, 'utf8');
     return text.slice(text.lastIndexOf(')') + 2).split(' ');
   } catch {
+    // It has ended.
     return undefined;
   }
 }
@@ -52,6 +54,7 @@ function threadsOf(pid: number): number {
   try {
     return readdirSync(`/proc/${pid}/task`).length;
   } catch {
+    // It has ended.
     return 0;
   }
 }

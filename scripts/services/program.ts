@@ -120,6 +120,7 @@ export async function withLock<T>(name: string, body: () => Promise<T>): Promise
   await mkdir(dirname(file), { recursive: true });
   const deadline = Date.now() + LOCK_MS_MAX;
   while (!(await tryLock(file, me))) {
+    // The holder may have let go since.
     const holder = await readFile(file, 'utf8').catch(() => '');
     if (holder !== '' && holder !== identity(Number.parseInt(holder, 10))) await rm(file, { force: true });
     if (Date.now() > deadline) throw new Error(`${file} is held by ${holder} for too long: end it or delete the file.`);

@@ -235,6 +235,7 @@ function pidIn(file: string): number {
   try {
     return Number.parseInt(readFileSync(file, 'utf8'), 10) || 0;
   } catch {
+    // Nothing was started, or it is stopped.
     return 0;
   }
 }

@@ -141,6 +141,7 @@ function parsedOf(line: string): Record<string, unknown> | undefined {
     const value: unknown = JSON.parse(line);
     return object(value) ? (value as Record<string, unknown>) : undefined;
   } catch {
+    // Whoever asked says which line is none.
     return undefined;
   }
 }

@@ -13,6 +13,7 @@ export function unescaped(segment: string): string | undefined {
   try {
     return decodeURIComponent(segment);
   } catch {
+    // Nothing is named so.
     return undefined;
   }
 }

@@ -55,6 +55,7 @@ export async function atMost(ms: number, work: Promise<unknown>): Promise<void> 
   const late = new Promise<void>(resolve => {
     timer = setTimeout(resolve, ms);
   });
+  // Something is being closed: what failed then, the broker ends by itself.
   await Promise.race([work.catch(() => {}), late]);
   clearTimeout(timer);
 }

@@ -200,6 +200,7 @@ function parseHint(message: string): Hint | undefined {
   try {
     hint = JSON.parse(message);
   } catch {
+    // Somebody else's word on the channel: hubs read the frontiers every second anyway.
     return undefined;
   }
   const isHint = typeof hint === 'object' && hint !== null && Number.isSafeInteger((hint as Hint).partition);

@@ -175,6 +175,7 @@ export class RedisLedger implements StockLedger {
         const chunk = this.fillChunk(this.holdersKey(partition, build, couponId), holders);
         taken.set(couponId, (taken.get(couponId) ?? 0) + chunk.pairs);
         filling = chunk.filled;
+        // Awaited two chunks later, or below.
         filling.catch(() => {});
       }
       await before;

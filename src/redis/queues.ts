@@ -113,6 +113,7 @@ export class RedisQueues implements EventLog {
     let emptyAt = from;
     while (queue.held.length === 0 && !signal?.aborted) {
       const popping = this.pop(queue, from, max);
+      // Who waits for this pop only waits; that it failed is told here.
       queue.popping = popping.catch(() => {});
       emptyAt = (await popping) ?? emptyAt;
       const leftMs = until - this.host.elapsed();
