@@ -9,6 +9,7 @@ import { checkLines } from '../src/cli/check.ts';
 import type { CouponId, UserId } from '../src/coupon.ts';
 import { encodeEntry } from '../src/entry.ts';
 import { keyHash } from '../src/task.ts';
+import { assertRight } from '../torture/judge.ts';
 import { Random, type Sample, sampleOf } from './support/sale-history.ts';
 import { tamperings } from './support/tampering.ts';
 
@@ -24,7 +25,7 @@ suite('a history that is as it must be', () => {
     for (let seed = 0; seed < clean; seed++) {
       const sample = sampleOf(seed);
       const report = checked(sample);
-      assert.deepEqual(report.findings, [], `seed ${seed}`);
+      assert.deepEqual([report.findings, report.unjudged], [[], {}], `seed ${seed}`);
       for (const line of sample.history) {
         note(`${line.op} ${'status' in line ? line.status : line.op === 'frame' ? line.event : 'lost'}`);
         const { reason, outcome, state, code } = line.body ?? {};
@@ -125,6 +126,33 @@ suite('written by hand', () => {
     assert.deepEqual(kindsOf([create(1, 4_000), ...presses, early], dump), []);
     assert.deepEqual(kindsOf([create(1, 4_000), ...presses], dump), ['unanswered']);
   });
+  test('who was on the way for long: slots that were won, a redrive, and a line that begins again with the ledger', () => {
+    const dump = dumpOf([opened(), asked('u', 'a'), asked('v', 'b'), asked('u', 'c'), restocked(1, 'm')], [1, 2]);
+    const progress = (task: string, at: number, body: Told): HistoryLine => ({
+      ...{ op: 'frame', at, stream: 1, task, event: 'progress', body },
+    });
+    const status = (task: string, from: number, body: Told): HistoryLine => ({
+      ...{ op: 'task', from, to: from + 1, status: 200, task, body },
+    });
+    const accepted = (taskId: string, ahead: number): Told => ({ taskId, state: 'accepted', ahead });
+    const way = [
+      press('u', 10, 'a', 202, accepted('a', 1)),
+      press('v', 20, 'b', 202, accepted('b', 2)),
+      progress('b', 22, { state: 'accepted', ahead: 1 }),
+      progress('b', 24, { state: 'reserved', slot: 2 }),
+      press('u', 30, 'c', 202, accepted('c', 0)),
+      status('b', 40, { state: 'set_aside', slot: 2 }),
+      status('c', 50, { state: 'accepted', ahead: 3 }),
+      { op: 'task', from: 51, to: 52, status: 503, task: 'c', body: { code: 'UNAVAILABLE' } } as const,
+      status('b', 52, { state: 'accepted', ahead: 2 }),
+      told('a', 60, { outcome: 'issued', slot: 1 }),
+      told('b', 61, { outcome: 'issued', slot: 2 }),
+      told('c', 62, { outcome: 'duplicated', slot: 1 }),
+    ];
+    const restock: HistoryLine = { op: 'stock', from: 70, to: 71, status: 200, coupon, add: 1, key: 'm' };
+    const { findings, unjudged } = check([create(1), ...way, restock], dump);
+    assert.deepEqual([findings, unjudged], [[], {}]);
+  });
   test('a press refused by a rate or for its token is counted, not judged', () => {
     const refusals = [
       press('u', 10, 'k', 429, { code: 'TOO_MANY_REQUESTS' }),
@@ -134,7 +162,7 @@ suite('written by hand', () => {
     ];
     const report = check([create(1), ...refusals], dumpOf([opened()]));
     assert.deepEqual([report.ok, report.unjudged], [true, { TOO_MANY_REQUESTS: 2, HTTP_405: 1 }]);
-    assert.match(checkLines(report).join('\n'), /^not judged: 2 presses refused with TOO_MANY_REQUESTS$/m);
+    assert.match(checkLines(report).join('\n'), /^not judged: 2 calls answered with TOO_MANY_REQUESTS$/m);
   });
   test('a restock asked for again by another amount is answered with the first one', () => {
     const stock = (from: number, add: number): HistoryLine => ({
@@ -181,6 +209,12 @@ suite(`${tampered} tampered histories`, () => {
         if (!tamper(sample, new Random(seed))) continue;
         done++;
         const report = checked(sample);
+        if (kind === 'unjudged') {
+          assert.ok(Object.keys(report.unjudged).length === 1, `seed ${seed}: ${JSON.stringify(report.unjudged)}`);
+          assert.match(checkLines(report).join('\n'), /^not judged: 1 call answered with /m, `seed ${seed}`);
+          assert.throws(() => assertRight(sample.history, sample.dump), /the crowd was answered with/);
+          continue;
+        }
         assert.ok(report.totals[kind] > 0, `seed ${seed}: ${JSON.stringify(report.totals)}`);
         const [found] = report.findings.filter(finding => finding.kind === kind);
         assert.ok(found && found.witnesses.length > 0, `seed ${seed} has no witness`);

@@ -7,7 +7,7 @@ import type { Dump } from '../src/checker/dump.ts';
 import type { HistoryLine } from '../src/checker/history.ts';
 import type { Ring } from '../torture/arena.ts';
 import { Crowd } from '../torture/crowd.ts';
-import { assertKept, assertLetIn, assertLoss, assertShut } from '../torture/judge.ts';
+import { assertKept, assertLetIn, assertLoss, assertRight, assertShut } from '../torture/judge.ts';
 import { leftIn, runRound } from '../torture/round.ts';
 import { problem, startFake } from './support/fake-server.ts';
 import { sampleOf } from './support/sale-history.ts';
@@ -85,6 +85,23 @@ const winners = dump.rows.flatMap(row => {
 });
 const rows = dump.rows.filter(row => row !== winners[0]?.row);
 const untold = history.filter(line => !told(winners[0]?.task)(line));
+
+test('a service that breaks for one caller is not right; one that says that it cannot is', () => {
+  const { task } = history.find(line => line.op === 'frame') as { task: string };
+  const calls = [
+    { op: 'issue', coupon: 'c0', user: 'one', key: 'k' },
+    { op: 'task', task },
+    { op: 'stock', coupon: 'c0', add: 1, key: 'k' },
+  ] as const;
+  for (const call of calls) {
+    const answered = (status: number, code: string): HistoryLine[] => [
+      ...history,
+      { ...call, from: 9_000, to: 9_001, status, body: { code } },
+    ];
+    assert.ok(assertRight(answered(503, 'UNAVAILABLE'), dump).ok);
+    assert.throws(() => assertRight(answered(500, 'INTERNAL'), dump), /the crowd was answered with INTERNAL$/);
+  }
+});
 
 test('a service that stopped may owe a row and an answer to whom it told nothing', () => {
   assert.ok(winners.length > 0);

@@ -36,9 +36,9 @@ export function assertShut(when: string, history: readonly HistoryLine[], from: 
 export function assertRight(history: readonly HistoryLine[], dump: Dump): CheckReport {
   const report = check(history, dump);
   if (!report.ok) throw new Violated(`the checker found ${foundText(report)}: ${JSON.stringify(report.findings[0])}`);
-  // Nobody here has a rate, or presses badly.
+  // Nobody here has a rate or asks badly, and what breaks is no 500.
   const unjudged = Object.keys(report.unjudged);
-  if (unjudged.length > 0) throw new Violated(`the crowd was refused with ${unjudged.join(', ')}`);
+  if (unjudged.length > 0) throw new Violated(`the crowd was answered with ${unjudged.join(', ')}`);
   return report;
 }
 

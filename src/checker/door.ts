@@ -1,14 +1,14 @@
 /** What was refused at the door, before the log: only who could not win, and never a key that had won. */
 import type { Asked } from './asked.ts';
 import type { Found } from './findings.ts';
-import type { Issue } from './history.ts';
+import type { Call, Issue } from './history.ts';
 import type { Judged, Truth } from './truth.ts';
 
 /** What two clocks may differ by before a window is spoken of, and what a measured shift may be wrong by, ms. */
 const skewMsMax = 2_500;
 
 export class Door {
-  /** Presses by the code they were refused with, of which a history does not know whether it was due: rates, tokens, forms. */
+  /** Calls by the code of an answer of which a history does not know whether it was due: rates, tokens, what broke. */
   readonly unjudged: Record<string, number> = {};
   private readonly asked: Asked;
   private readonly truth: Truth;
@@ -23,7 +23,12 @@ export class Door {
     this.found = found;
   }
 
-  check(call: Issue): void {
+  check(call: Call): void {
+    if (call.op === 'issue') this.press(call);
+    else this.countUnjudged(call);
+  }
+
+  private press(call: Issue): void {
     switch (call.body?.code) {
       case 'INACTIVE_COUPON':
         this.inactive(call, call.body.reason);
@@ -40,12 +45,16 @@ export class Door {
         return;
       }
       default:
-        if (call.status !== undefined && call.status >= 400 && call.status < 500) this.count(call);
+        this.countUnjudged(call);
         return;
     }
   }
 
-  private count({ body, status }: Issue): void {
+  private countUnjudged(call: Call): void {
+    if (!isJudged(call)) this.count(call);
+  }
+
+  private count({ body, status }: Call): void {
     const code = body?.code ?? `HTTP_${status}`;
     this.unjudged[code] = (this.unjudged[code] ?? 0) + 1;
   }
@@ -114,5 +123,20 @@ export class Door {
 
   private contradicted(why: string, ...witnesses: unknown[]): void {
     this.found.add('contradicted', `at the door: ${why}`, ...witnesses);
+  }
+}
+
+/** 503 is how the service says that it cannot at present; no other failure is ever due. */
+function isJudged({ op, status }: Call): boolean {
+  if (status === undefined || status === 503) return true;
+  switch (op) {
+    case 'issue':
+      return status === 200 || status === 202;
+    case 'task':
+      return status === 200 || status === 404;
+    case 'create':
+    case 'stock':
+    case 'close':
+      return status < 500;
   }
 }

@@ -24,7 +24,7 @@ export interface CheckReport {
   frames: number;
   entries: number;
   rows: number;
-  /** Presses refused by what a history knows nothing of, by code: whoever set rates or sent bad tokens knows whether they were due. */
+  /** Calls answered with what a history knows nothing of, by code: rates and tokens, which others know of, and 5xx but 503. */
   unjudged: Record<string, number>;
   /** All of each kind. */
   totals: Record<FindingKind, number>;

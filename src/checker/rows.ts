@@ -40,6 +40,7 @@ function checkSale(sale: Sale, rows: readonly RowLine[], letters: readonly Lette
     if (!win || win.slot !== letter.slot || !isOf(letter, win)) {
       found.add('unexpected', 'a winner set aside who did not win so', letter, win?.entry.line);
     }
+    checkReason(letter, 'refused_by_store', found);
     const twin = byUser.get(user) ?? waiting.get(user);
     if (twin) found.add('duplicated', 'a winner is kept twice', letter, twin);
     waiting.set(user, letter);
@@ -64,6 +65,12 @@ function checkRow(row: RowLine, win: Win | undefined, found: Found): void {
   found.add('contradicted', 'a row of another request than the one that won', row, line);
 }
 
+/** The words behind it are those of the store, or of the build that set it aside. */
+function checkReason(letter: LetterLine, reason: string, found: Found): void {
+  if (letter.reason.split(':', 1)[0] !== reason)
+    found.add('contradicted', `a dead letter for another reason than ${reason}`, letter);
+}
+
 function checkMalformed(letters: readonly LetterLine[], truth: Truth, found: Found): void {
   const kept = new Map<string, LetterLine>();
   for (const letter of letters) {
@@ -76,6 +83,10 @@ function checkMalformed(letters: readonly LetterLine[], truth: Truth, found: Fou
     if (entry?.verdict.kind !== 'malformed') {
       found.add('unexpected', 'a dead letter of an entry that can be read, or is not there', letter, entry?.line);
     }
+    checkReason(letter, 'malformed', found);
+    // What cannot be read names nobody.
+    if (letter.coupon !== null || letter.user !== null || letter.key !== null)
+      found.add('unexpected', 'a dead letter of a malformed entry that names somebody', letter, entry?.line);
   }
   for (const [partition, { entries }] of truth.partitions) {
     for (const { line, verdict } of entries) {

@@ -10,6 +10,8 @@ interface Task {
   call: Issue;
   /** Ends that the log allows: of each entry that may be this call's. */
   ends: Set<string>;
+  /** Entries in front of the last of those. */
+  aheadMax: number;
   told: { end: string; line: Line }[];
   /** That it has won or is set aside, asked for since `begun`. */
   waits: { state: string; line: Line; begun: number }[];
@@ -60,7 +62,9 @@ function tasksOf(history: readonly HistoryLine[], asked: Asked, truth: Truth, fo
     }
     const isAnswer = call.status === 200;
     const entries = isAnswer ? (asked.requestOf(call)?.entries ?? []) : asked.entriesOf(call);
-    const task: Task = { call, ends: new Set(entries.map(endOf)), told: [], waits: [] };
+    // Without an entry it is lost, and said so elsewhere.
+    const aheadMax = entries.length === 0 ? Infinity : Math.max(...entries.map(({ line }) => line.offset));
+    const task: Task = { call, ends: new Set(entries.map(endOf)), aheadMax, told: [], waits: [] };
     if (tasks.has(taskId)) found.add('duplicated', 'two requests with one task', tasks.get(taskId)?.call, call);
     tasks.set(taskId, task);
     note(task, call, call.body as Told, call.from, found);
@@ -76,7 +80,7 @@ function tasksOf(history: readonly HistoryLine[], asked: Asked, truth: Truth, fo
 
 function note(task: Task, line: Line, told: Told, begun: number, found: Found): void {
   const { call } = task;
-  const { state, ahead = 0 } = told;
+  const { state, slot, ahead = 0 } = told;
   const isOther =
     (line.op !== 'issue' && (told.taskId ?? call.body?.taskId) !== call.body?.taskId) ||
     (told.couponId ?? call.coupon) !== call.coupon;
@@ -84,12 +88,16 @@ function note(task: Task, line: Line, told: Told, begun: number, found: Found): 
   // Nobody knows of a task before the answer that gives it out.
   if (line.op !== 'issue' && begun < (call.to ?? call.from))
     found.add('contradicted', 'told before its task was given out', line, call);
-  if (!(Number.isInteger(ahead) && ahead >= 0)) found.add('contradicted', `told that ${ahead} are ahead`, line, call);
+  if (!(Number.isInteger(ahead) && ahead >= 0 && ahead <= task.aheadMax))
+    found.add('contradicted', `told that ${ahead} are ahead`, line, call);
   if (state === undefined || !Object.hasOwn(ranks, state) || !maySay(line, state)) {
     found.add('contradicted', `told ${state}, which it cannot be here`, line, call);
     return;
   }
   if (state === 'done') task.told.push({ end: wordsOf(told), line });
+  // The service names none before the end; one who does must name the right one.
+  else if (slot !== undefined && !task.ends.has(`issued ${slot}`))
+    found.add('contradicted', `told to be ${state} with slot ${slot}, which it did not win`, line, call);
   if (state !== 'reserved' && state !== 'set_aside') return;
   task.waits.push({ state, line, begun });
   const won = [...task.ends].some(end => end.startsWith('issued'));

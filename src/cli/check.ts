@@ -39,7 +39,7 @@ export function checkLines(report: CheckReport): string[] {
   ]);
   const seen = [count(calls, 'call'), count(frames, 'event'), count(entries, 'entry', 'entries'), count(rows, 'row')];
   const refused = Object.entries(unjudged).map(
-    ([code, n]) => `not judged: ${count(n, 'press', 'presses')} refused with ${plain(code)}`,
+    ([code, n]) => `not judged: ${count(n, 'call')} answered with ${plain(code)}`,
   );
   const found = findingKinds.filter(kind => totals[kind] > 0).map(kind => `${totals[kind]} ${kind}`);
   const verdict = ok ? paint('green', 'verified') : paint('red', `NOT as it must be (${found.join(', ')})`);

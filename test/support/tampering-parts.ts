@@ -7,12 +7,13 @@ import { keyHash } from '../../src/task.ts';
 import type { Random, Sample } from './sale-history.ts';
 
 export interface Tampering {
-  kind: FindingKind;
+  /** `unjudged`: no finding, and yet reported. */
+  kind: FindingKind | 'unjudged';
   /** Changes the sample; false when it has nothing of the sort. */
   tamper(sample: Sample, random: Random): boolean;
 }
 
-export const of = (kind: FindingKind, tamper: Tampering['tamper']): Tampering => ({ kind, tamper });
+export const of = (kind: Tampering['kind'], tamper: Tampering['tamper']): Tampering => ({ kind, tamper });
 
 /** A request whose one key has one accepted call and one entry. */
 export interface Known {

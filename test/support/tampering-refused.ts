@@ -19,6 +19,7 @@ const isOp =
 const createsOf = ({ history }: Sample): Create[] => history.filter(isOp<Create>('create'));
 const restock = { op: 'stock', add: 1, key: 'later' };
 const unknown: Told = { code: 'UNKNOWN_COUPON' };
+const broken: Told = { code: 'INTERNAL' };
 
 /** The call was refused, and what it asked for is in the log. */
 const refusedYetThere =
@@ -64,6 +65,10 @@ export const refusedOtherwise: Record<string, Tampering> = {
       code: 'INACTIVE_COUPON',
       reason: 'sold_out',
     }),
+  ),
+  'a press that broke the service': of('unjudged', asks({ op: 'issue', user: 'late', key: 'l' }, 500, broken)),
+  'an operator’s call that broke the service': of('unjudged', (sample, random) =>
+    one([{ op: 'close' }, restock], random, call => void asks(call, random.pick([500, 501, 502]))(sample, random)),
   ),
   'inactive at the door for no reason': of(
     'contradicted',

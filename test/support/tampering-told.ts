@@ -8,6 +8,7 @@ import {
   endOf,
   frames,
   issued,
+  known,
   of,
   one,
   outcomes,
@@ -33,6 +34,44 @@ export const toldOtherwise: Record<string, Tampering> = {
         for (const each of allOf(sample, frame.task)) each.body = { state: 'done', outcome: 'issued', slot: 1 };
       },
     ),
+  ),
+  'a loser is told another reason': of('contradicted', (sample, random) =>
+    one(
+      outcomes(sample).filter(({ body }) => body.outcome === 'inactive'),
+      random,
+      ({ task, body: { reason } }) => {
+        const [other] = ['closed', 'sold_out', 'not_open'].filter(each => each !== reason);
+        for (const each of allOf(sample, task)) each.body = { ...each.body, reason: other as string };
+      },
+    ),
+  ),
+  'who has won is told another slot on the way than at the end': of('contradicted', (sample, random) =>
+    one(issued(sample), random, ({ at, stream, task, body: { slot = 0 } }) => {
+      const body = { state: random.pick(['reserved', 'set_aside']), slot: slot + random.pick([-1, 1]) };
+      const first = sample.history.findIndex(line => line.op === 'frame' && line.stream === stream);
+      sample.history.splice(first, 0, { op: 'frame', at, stream: 9_999, task, event: 'progress', body });
+    }),
+  ),
+  'all who are reserved are told the same slot': of('contradicted', sample => {
+    const reserved = frames(sample).filter(({ body }) => body.state === 'reserved');
+    for (const frame of reserved) frame.body = { ...frame.body, slot: 1 };
+    return new Set(reserved.map(({ task }) => task)).size > 3;
+  }),
+  'more are ahead than the log has in front': of('contradicted', (sample, random) =>
+    one(known(sample), random, ({ call, entry }) => {
+      const body = { state: 'accepted', ahead: entry.offset + random.pick([1, 1_000_000]) };
+      const frame = frames(sample).find(({ task }) => task === call.body?.taskId);
+      if (!frame || random.chance(0.5)) call.body = { ...call.body, ...body };
+      else sample.history.push({ ...frame, stream: 9_999, event: 'progress', body });
+    }),
+  ),
+  'a status that broke the service, or is kept from who has the task': of('unjudged', (sample, random) =>
+    one(accepted(sample), random, ({ body }) => {
+      const [status, code] = random.pick([[500, 'INTERNAL'] as const, [502] as const, [403, 'FORBIDDEN'] as const]);
+      const from = endOf(sample);
+      const answer = { from, to: from + 1, status, ...(code && { body: { code } }) };
+      sample.history.push({ op: 'task', task: body?.taskId as string, ...answer });
+    }),
   ),
   'a loser is told to be reserved': of('contradicted', (sample, random) =>
     one(

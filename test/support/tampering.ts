@@ -235,6 +235,18 @@ const kept: Record<string, Tampering> = {
       dump.rows.push({ ...(rows[0] as (typeof rows)[0]), user: `more${n}`, slot: taken + 1 + n });
     return true;
   }),
+  'a dead letter of a malformed entry names somebody': of('unexpected', ({ dump }, random) =>
+    one(
+      dump.letters.filter(({ slot }) => slot === null),
+      random,
+      letter => Object.assign(letter, random.pick([{ coupon: 'c0' }, { user: 'u1' }, { key: '0123456789abcdef' }])),
+    ),
+  ),
+  'a dead letter for the other reason': of('contradicted', ({ dump }, random) =>
+    one(dump.letters, random, letter => {
+      letter.reason = letter.slot === null ? 'refused_by_store: no' : 'malformed: not JSON';
+    }),
+  ),
   'one malformed entry has two dead letters': of('duplicated', ({ dump }, random) =>
     one(
       dump.letters.filter(({ slot }) => slot === null),
