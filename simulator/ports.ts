@@ -1,7 +1,7 @@
 /** The four ports as one process has them: the shared servers behind the wire, each effect held against the truth. */
 
 import type { Ports } from '../src/app.ts';
-import { changeLog, type LogName } from '../src/entry.ts';
+import { changeDeadLetters, changeLog, type LogName } from '../src/entry.ts';
 import type { CouponStore, EventLog, OutcomeBoard, StockLedger } from '../src/ports.ts';
 import { logNames } from './log.ts';
 import type { Server } from './plan.ts';
@@ -10,17 +10,24 @@ import type { Call, Line } from './wire.ts';
 import type { World } from './world.ts';
 
 export function portsOf(world: World, life: Life): Ports {
+  const showing: Showing = { read: undefined, seen: new Map() };
   return {
     log: logOf(world, life),
     ledger: ledgerOf(world, life),
-    store: storeOf(world, life),
-    board: boardOf(world, life),
+    store: storeOf(world, life, showing),
+    board: boardOf(world, life, showing),
   };
+}
+
+/** The board as persist saw it: nobody else asks for the checkpoint in the very step in which it has read a board. */
+interface Showing {
+  read: { step: number; changeNext: number | undefined } | undefined;
+  seen: Map<number, number | undefined>;
 }
 
 const lineOf = (life: Life, server: Server): Line => ({ life, server, kinds: new Map() });
 
-function logOf({ wire, log, groups, plan }: World, life: Life): EventLog {
+function logOf({ wire, log, groups, plan, checks }: World, life: Life): EventLog {
   const line = lineOf(life, 'log');
   const textsOf = (verb: string) => {
     const ofLog = (name: LogName) => Array.from({ length: plan.partitions }, (_, n) => `${verb} ${name} ${n}`);
@@ -37,8 +44,9 @@ function logOf({ wire, log, groups, plan }: World, life: Life): EventLog {
   return {
     identity: log.identity,
     partitions: log.partitions,
-    append: (name, partition, values) =>
-      call(
+    append(name, partition, values) {
+      if (name === changeDeadLetters) checks.copies(life, partition, values);
+      return call(
         ...(['append', name, partition] as const),
         async fault => {
           const base = await log.append(name, partition, values);
@@ -46,7 +54,8 @@ function logOf({ wire, log, groups, plan }: World, life: Life): EventLog {
           return base;
         },
         'twice',
-      ),
+      );
+    },
     read: (name, partition, from, max, waitMs, signal) =>
       call(
         ...(['read', name, partition] as const),
@@ -95,7 +104,7 @@ function ledgerOf({ wire, ledger, checks }: World, life: Life): StockLedger {
 }
 
 /** What a run does not need of a store is not there. */
-function storeOf({ wire, log, store, checks, facts }: World, life: Life): CouponStore {
+function storeOf({ wire, log, store, checks, facts, scheduler }: World, life: Life, showing: Showing): CouponStore {
   const line = lineOf(life, 'store');
   const call = <T>(method: string, effect: () => Promise<T>) => wire.call({ line, method, effect });
   const used: Partial<CouponStore> = {
@@ -108,13 +117,22 @@ function storeOf({ wire, log, store, checks, facts }: World, life: Life): Coupon
       }),
     coupons: ids => call('coupons', () => store.coupons(ids)),
     listCoupons: limit => call('listCoupons', () => store.listCoupons(limit)),
-    checkpoint: partition => call('checkpoint', () => store.checkpoint(partition)),
-    commit: (partition, batch) =>
-      call('commit', async () => {
+    checkpoint(partition) {
+      if (showing.read?.step === scheduler.steps) showing.seen.set(partition, showing.read.changeNext);
+      return call('checkpoint', () => store.checkpoint(partition));
+    },
+    commit(partition, batch) {
+      const committing = call('commit', async () => {
         const committed = await store.commit(partition, batch);
         checks.committed(partition, committed);
         return committed;
-      }),
+      });
+      committing.then(
+        committed => checks.knowsRefused(life, partition, committed),
+        () => {},
+      );
+      return committing;
+    },
     read: (partition, queries) => call('read', () => store.read(partition, queries)),
     setAside: filter => call('setAside', () => store.setAside(filter)),
     place: (stage, partition) => call('place', () => store.place(stage, partition)),
@@ -138,7 +156,7 @@ function storeOf({ wire, log, store, checks, facts }: World, life: Life): Coupon
   return used as CouponStore;
 }
 
-function boardOf({ wire, board, scheduler, checks, plan, breaks }: World, life: Life): OutcomeBoard {
+function boardOf({ wire, board, scheduler, checks, plan, breaks }: World, life: Life, showing: Showing): OutcomeBoard {
   const line = lineOf(life, 'board');
   const hintOf = `${life.name} hint`;
   const call = <T>(method: string, effect: () => Promise<T>) => wire.call({ line, method, effect });
@@ -149,12 +167,24 @@ function boardOf({ wire, board, scheduler, checks, plan, breaks }: World, life: 
         checks.shown(partition);
         return answer;
       }),
-    restore: (partition, all, replaces) =>
-      call('restore', async () => {
+    restore: (partition, all, replaces) => {
+      const seen = showing.seen.get(partition);
+      return call('restore', async () => {
+        const was = board.stateOf(partition)?.changeNext;
         await board.restore(partition, all, replaces);
-        checks.shown(partition);
-      }),
-    read: (partition, offsets) => call('read', () => board.read(partition, offsets)),
+        checks.restored(partition, all.changeNext, seen, was);
+      });
+    },
+    read(partition, offsets) {
+      const reading = call('read', () => board.read(partition, offsets));
+      reading.then(
+        view => {
+          showing.read = { step: scheduler.steps, changeNext: view?.changeNext };
+        },
+        () => {},
+      );
+      return reading;
+    },
     announce: (partition, decidedNext) => call('announce', () => board.announce(partition, decidedNext)),
     subscribe: on =>
       call('subscribe', () => {

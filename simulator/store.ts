@@ -31,6 +31,8 @@ export type Letter = Pick<SetAside, 'log' | 'partition' | 'offset' | 'slot'>;
 export class MemoryStore extends SqliteStore {
   private readonly look: Record<keyof typeof looks, StatementSync>;
   private readonly emptied: StatementSync[];
+  /** Users of this run that were ever barred. */
+  readonly barredEver = new Set<string>();
 
   constructor(database: Database) {
     super(database);
@@ -61,6 +63,7 @@ export class MemoryStore extends SqliteStore {
 
   /** As it was when it was opened: a run after another takes over the open database. */
   empty(): void {
+    this.barredEver.clear();
     this.database.write(() => {
       for (const statement of this.emptied) statement.run();
     });
@@ -97,6 +100,7 @@ export class MemoryStore extends SqliteStore {
 
   /** Refuses rows of this user for good, until it is allowed again. */
   bar(userId: string): void {
+    this.barredEver.add(userId);
     this.database.db.prepare('INSERT OR IGNORE INTO barred VALUES (?)').run(userId);
   }
 

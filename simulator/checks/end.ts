@@ -2,9 +2,11 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { CouponId } from '../../src/coupon.ts';
 import { changeDeadLetters, changeLog, requestDeadLetters, requestLog } from '../../src/entry.ts';
+import type { SetAside } from '../../src/ports.ts';
 import { verify } from '../../src/verify.ts';
 import { type Crowd, idsOf } from '../clients.ts';
 import type { World } from '../world.ts';
+import { changesOf, lineOf } from './roads.ts';
 
 /** Undefined when nothing is under way any more, else what is. */
 export async function unrest({
@@ -18,6 +20,7 @@ export async function unrest({
   busy,
   serves,
   scheduler,
+  facts,
 }: World): Promise<string | undefined> {
   if (instances.some(each => each?.up !== true && each?.plan.roles.includes('api') !== false)) return 'not all are up';
   if (plan.faults.some(({ at }) => at >= scheduler.now)) return 'a fault is still to come';
@@ -41,7 +44,9 @@ export async function unrest({
     if (counted !== changes) return `stats are at ${counted} of ${changes}`;
   }
   const waiting = store.letters().filter(letter => letter.slot !== null);
-  return waiting.length > 0 ? `${waiting.length} winners are set aside` : undefined;
+  if (waiting.length > 0) return `${waiting.length} winners are set aside`;
+  for (const [id, { alive }] of facts.uncopied) if (alive) return `${id} was refused, and has no copy`;
+  return undefined;
 }
 
 /** Seeds of which one is held against the log by verify as well. */
@@ -53,7 +58,7 @@ export async function checkEnd(world: World, crowd: Crowd): Promise<void> {
     checks.stored(partition);
     checks.ledgerIsTrue(partition, 'ledger_true');
     checks.told(partition, facts.truth[partition]?.entries.length);
-    lettersAreKept(world, partition);
+    await lettersAreKept(world, partition);
     boardIsTrue(world, partition);
   }
   notAcceptedIsTrue(world, crowd);
@@ -67,27 +72,38 @@ export async function checkEnd(world: World, crowd: Crowd): Promise<void> {
   );
 }
 
-function lettersAreKept({ facts, store, log }: World, partition: number): void {
-  const kept = store.letters(partition);
+async function lettersAreKept({ facts, store, log }: World, partition: number): Promise<void> {
+  const expect = (holds: boolean, detail: () => string) => facts.expect(holds, 'letters_kept', detail);
+  const kept = await store.setAside({ partition, limit: Number.MAX_SAFE_INTEGER });
   const unreadable = kept.filter(letter => letter.log === changeLog).map(letter => letter.offset);
   const ought = facts.unreadable[partition] ?? [];
-  facts.expect(
+  expect(
     isDeepStrictEqual(
       unreadable.sort((a, b) => a - b),
       ought,
     ),
-    'letters_kept',
     () => `of the changes ${ought} only ${unreadable} are set aside`,
   );
-  const copied = (name: typeof requestDeadLetters | typeof changeDeadLetters) =>
-    new Set(log.of(name, partition).map(entry => (JSON.parse(entry.text) as { offset: number }).offset));
-  const [requests, changes] = [copied(requestDeadLetters), copied(changeDeadLetters)];
-  for (const { offset, verdict } of facts.truth[partition]?.entries ?? []) {
-    const isKept = verdict.kind !== 'malformed' || requests.has(offset);
-    facts.expect(isKept, 'letters_kept', () => `the malformed entry ${offset} has no copy in the dead letters`);
+  const copiesOf = (name: typeof requestDeadLetters | typeof changeDeadLetters) =>
+    log.of(name, partition).map(({ text }) => JSON.parse(text) as SetAside);
+  const [requests, changes] = [copiesOf(requestDeadLetters), copiesOf(changeDeadLetters)];
+  for (const letter of [...kept, ...requests, ...changes]) {
+    expect(isWhole(letter), () => `the bytes of ${letter.offset} in ${letter.log} are ${letter.bytes}`);
   }
-  for (const offset of ought)
-    facts.expect(changes.has(offset), 'letters_kept', () => `the unreadable change ${offset} has no copy`);
+  for (const { offset, verdict } of facts.truth[partition]?.entries ?? []) {
+    const isKept = verdict.kind !== 'malformed' || requests.some(letter => letter.offset === offset);
+    expect(isKept, () => `the malformed entry ${offset} has no copy in the dead letters`);
+  }
+  for (const offset of ought) {
+    const isKept = changes.some(letter => letter.log === changeLog && letter.offset === offset);
+    expect(isKept, () => `the unreadable change ${offset} has no copy`);
+  }
+
+  function isWhole({ log: name, offset, slot, bytes }: SetAside): boolean {
+    if (slot !== null) return changesOf(facts.truth[partition]?.entries[offset]).includes(lineOf(JSON.parse(bytes)));
+    const entry = log.of(name, partition)[offset];
+    return entry !== undefined && Buffer.from(entry.bytes ?? entry.text).toString('base64') === bytes;
+  }
 }
 
 function boardIsTrue({ facts, board, store }: World, partition: number): void {

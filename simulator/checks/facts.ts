@@ -1,6 +1,6 @@
 /** What happened in a run, as far as a check asks for it, and the first check that failed. */
 import type { UserCouponRow } from '../../src/coupon.ts';
-import type { Scheduler } from '../scheduler.ts';
+import type { Life, Scheduler } from '../scheduler.ts';
 import { TruePartition } from '../truth.ts';
 
 export const checkNames = {
@@ -10,7 +10,7 @@ export const checkNames = {
   rows_complete: 'below the checkpoint every winner has a row or is set aside, every sale change is stored',
   checkpoint_forward: 'the checkpoint only goes on',
   checkpoint_true: 'the checkpoint is a place of the log, its clock, hash and totals are those of the fold there',
-  letters_kept: 'no dead letter is lost: what is malformed, unreadable or refused is set aside and copied',
+  letters_kept: 'no dead letter is lost: what is malformed, unreadable or refused is set aside and copied, whole',
   changes_true: 'the change log says what the request log gives',
   changes_in_order: 'first occurrences stand in the change log in request order',
   marks_true: 'a mark carries the fold as of its place, names all that its range touched and leaves no hole',
@@ -31,18 +31,20 @@ export const checkNames = {
   stream_forward: 'on one stream the state never goes back and ahead never grows; the outcome is last, and once',
   outcome_true: 'an outcome is what was decided, on every instance, whenever it is asked for',
   outcome_stays: 'what a process has told as an outcome it does not take back when it is asked later',
+  let_in: 'without faults nobody is turned away, or left without an answer',
+  told_soon: 'once it is stored, an outcome is pushed and answered at once without faults, and soon after them',
   issued_has_row: 'issued and duplicated are told only once the row is committed',
   reserved_true: 'reserved is told only to who won, with the slot',
-  set_aside_true: 'set_aside is told only to a winner that the store refused',
+  set_aside_true: 'only a winner whose user is barred is set aside, and only such a one is told so',
   right_person: 'a task id opens to the task that it was sealed for',
   operator_true: 'an operator is told what became of the entry',
   stats_true: 'statistics end as the totals of the log',
-  board_true: 'the board never shows more than the store had, and ends as the store',
+  board_true: 'the board never shows more than the store had, is put back when that went back, and ends as the store',
   verify_clean: 'verify finds nothing',
   no_alarm: 'no stage stops: nothing that happened here needs an operator',
   no_crash: 'nothing is thrown that nobody catches',
   answered: 'every 202 has a final answer soon after the faults are over',
-  comes_to_rest: 'soon after the faults are over all is decided, told, stored and counted',
+  comes_to_rest: 'soon after the faults are over all is decided, told, stored, counted and copied',
 } as const;
 export type CheckName = keyof typeof checkNames;
 
@@ -66,6 +68,12 @@ export class Facts {
   readonly changesSeen: Set<string>[];
   readonly unreadable: number[][];
   readonly checkpointMax: number[];
+  /** When the checkpoint last passed each offset. */
+  readonly storedAt: number[][];
+  /** Whether the board may tell what a store that went back has lost, and until when it last did. */
+  readonly boardAhead: { now: boolean; until: number }[];
+  /** Refused winners whose copy a process still has to append, by process and place. */
+  readonly uncopied = new Map<string, Life>();
   readonly asideEver: Set<number>[];
   readonly rowsEver = new Set<string>();
   /** Rows as of the last look, by partition. */
@@ -96,6 +104,8 @@ export class Facts {
     this.changesSeen = each(() => new Set<string>());
     this.unreadable = each(() => []);
     this.checkpointMax = each(() => 0);
+    this.storedAt = each(() => []);
+    this.boardAhead = each(() => ({ now: false, until: -1 }));
     this.asideEver = each(() => new Set<number>());
     this.rowsNow = each(() => new Set<string>());
   }

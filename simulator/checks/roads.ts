@@ -4,6 +4,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { CouponId } from '../../src/coupon.ts';
 import { changeLog, type LogEntry, type LogName, requestLog } from '../../src/entry.ts';
 import type { Applied, ApplyBatch, Committed } from '../../src/ports.ts';
+import type { Life } from '../scheduler.ts';
 import type { SharedBoard, SharedLedger } from '../servers.ts';
 import type { MemoryStore } from '../store.ts';
 import { before, type Known, type TruePartition } from '../truth.ts';
@@ -191,6 +192,20 @@ export class RoadChecks {
     if (behind.now) behind.until = facts.now;
     for (let offset = most; offset < next; offset++) (facts.decidedAt[partition] as number[])[offset] = facts.now;
     facts.nextMax[partition] = Math.max(most, next);
+    // The board may have gone back as well.
+    this.compared(partition, false);
+  }
+
+  /** Once the store went back a board that was ahead of it is not believed before it was written whole again. */
+  private compared(partition: number, isWhole: boolean): void {
+    const { facts, shared } = this;
+    if (facts.storeBacks === 0) return;
+    const ahead = facts.boardAhead[partition] as Facts['boardAhead'][number];
+    const isAhead =
+      (shared.board.stateOf(partition)?.changeNext ?? 0) > shared.store.checkpointOf(partition).changeNext;
+    if (ahead.now) ahead.until = facts.now;
+    ahead.now = isAhead || (ahead.now && !isWhole);
+    if (ahead.now) ahead.until = facts.now;
   }
 
   couponCreated(couponId: string): void {
@@ -200,6 +215,19 @@ export class RoadChecks {
 
   committed(partition: number, committed: Committed): void {
     if (committed.kind === 'committed') this.stored(partition);
+  }
+
+  /** A process that lives on appends copies of those whom the store refused. */
+  knowsRefused(life: Life, partition: number, committed: Committed): void {
+    if (committed.kind !== 'committed') return;
+    for (const { offset } of committed.refused) this.facts.uncopied.set(`${life.name} ${partition} ${offset}`, life);
+  }
+
+  copies(life: Life, partition: number, values: readonly string[]): void {
+    for (const value of values) {
+      const { offset, log } = JSON.parse(value) as { offset: number; log: LogName };
+      if (log === requestLog) this.facts.uncopied.delete(`${life.name} ${partition} ${offset}`);
+    }
   }
 
   /** All that the store holds of a partition. */
@@ -213,6 +241,12 @@ export class RoadChecks {
     facts.expect(forward, 'checkpoint_forward', () => `from ${show(last)} to ${next}, ${changeNext}`);
     this.checkpoints[partition] = { next, changeNext, storeBacks: facts.storeBacks };
     facts.checkpointMax[partition] = Math.max(next, facts.checkpointMax[partition] as number);
+    const storedAt = facts.storedAt[partition] as number[];
+    for (let offset = Math.min(last.next, next); offset < next; offset++) storedAt[offset] = facts.now;
+    this.compared(partition, false);
+    // What was read before it went back is still on its way.
+    const ahead = facts.boardAhead[partition] as Facts['boardAhead'][number];
+    if (last.storeBacks < facts.storeBacks) ahead.until = facts.now;
     const [has, ought] = [
       [clock, hash, strays],
       [truth.clockAt(next), this.hashAt(partition, next), truth.straysAt(next)],
@@ -220,7 +254,17 @@ export class RoadChecks {
     facts.expect(same(has, ought), 'checkpoint_true', () => `at ${next} it is ${show(has)}, ought ${show(ought)}`);
     const aside = store.letters(partition);
     const asideAt = new Set(aside.filter(letter => letter.log === requestLog).map(letter => letter.offset));
-    for (const letter of aside) if (letter.slot !== null) facts.asideEver[partition]?.add(letter.offset);
+    for (const { slot, offset } of aside) {
+      if (slot === null) continue;
+      facts.asideEver[partition]?.add(offset);
+      const { userId = '' } = truth.entries[offset] ?? {};
+      const isBarred = store.barredEver.has(userId);
+      facts.expect(
+        isBarred,
+        'set_aside_true',
+        () => `the winner ${offset} is set aside, and ${userId} was never barred`,
+      );
+    }
     for (const { offset, verdict } of truth.entries.slice(0, next)) {
       if (verdict.kind !== 'malformed' || asideAt.has(offset)) continue;
       facts.fail('letters_kept', `the malformed entry ${offset} is not set aside`);
@@ -294,6 +338,21 @@ export class RoadChecks {
     facts.expect(shown <= most, 'board_true', () => `it shows ${shown} as committed, the store was at ${most}`);
   }
 
+  /** By who read the board as it was until now, `seen`, and knows where the store is. */
+  restored(partition: number, given: number, seen: number | undefined, was: number | undefined): void {
+    const { facts, shared } = this;
+    const { changeNext } = shared.store.checkpointOf(partition);
+    const shows = shared.board.stateOf(partition)?.changeNext ?? 0;
+    const isTrue = shows <= changeNext || given > changeNext || seen !== was;
+    facts.expect(
+      isTrue,
+      'board_true',
+      () => `it is written whole and shows ${shows}, the store went back to ${changeNext}`,
+    );
+    this.compared(partition, true);
+    this.shown(partition);
+  }
+
   private truth(partition: number): TruePartition {
     return this.facts.truth[partition] as TruePartition;
   }
@@ -320,7 +379,7 @@ export function changesOf(known: Known | undefined): string[] {
 const idsOf = (known: Known): string[] =>
   changesOf(known).map(line => `${line.slice(0, line.indexOf(' '))} ${known.offset}`);
 
-function lineOf(raw: Record<string, unknown>): string {
+export function lineOf(raw: Record<string, unknown>): string {
   const { type, couponId, offset, at } = raw;
   if (type === 'refused') return `refused ${offset}`;
   const rest =

@@ -10,6 +10,10 @@ import { type Facts, rowId } from './facts.ts';
 
 /** The clocks of a process and of a broker are each at most this far from the run's, ms. */
 export const skewMsMax = 900;
+/** From the commit to the push and through the reads that it asks for, ms: a dozen ways of at most 40 without faults. */
+const calmMsMax = 800;
+/** After the last fault, besides a call that is slow on both ways: all serve again and have read again, ms. */
+const mendedMsMax = 10_000;
 /** How long a latch may hold, with the read that set it, ms: see limits.ts. */
 const latchMs = 1_000;
 
@@ -41,6 +45,11 @@ const ranks = { accepted: 0, reserved: 1, set_aside: 2, done: 3 } as const;
 export class ToldChecks {
   private readonly facts: Facts;
   private readonly plan: Pick<Plan, 'slowMs' | 'coupons'>;
+  /** No fault is planned, of a server or of a call. */
+  private readonly isCalm: boolean;
+  private readonly faultsUntil: number;
+  /** An outcome that can be told is told within this time, ms. */
+  private readonly soonMs: number;
   /** What an outcome was told from is lost in this run: what is told again may be less, until it is made good. */
   private readonly forgets: boolean;
   /** When each task was first told its outcome, by who told it and its place. */
@@ -48,9 +57,12 @@ export class ToldChecks {
   /** Who was accepted where, by process and coupon. */
   private readonly order = new Map<string, { sentAt: number; offset: number }[]>();
 
-  constructor(facts: Facts, plan: Pick<Plan, 'slowMs' | 'coupons' | 'faults'>) {
+  constructor(facts: Facts, plan: Pick<Plan, 'slowMs' | 'coupons' | 'faults' | 'rates' | 'calmAt'>) {
     this.facts = facts;
     this.plan = plan;
+    this.isCalm = plan.faults.length === 0 && Object.values(plan.rates).every(rate => rate === 0);
+    this.faultsUntil = this.isCalm ? 0 : Math.max(plan.calmAt, ...plan.faults.map(({ at }) => at));
+    this.soonMs = this.isCalm ? calmMsMax : mendedMsMax + 2 * plan.slowMs;
     this.forgets = plan.faults.some(({ kind }) => ['board_back', 'redis_back', 'store_back'].includes(kind));
   }
 
@@ -66,7 +78,7 @@ export class ToldChecks {
     switch (answer.code) {
       case 'NOT_ACCEPTED':
       case 'OUTCOME_UNKNOWN':
-        return;
+        return this.expect(!this.isCalm, 'let_in', () => `${press.userId} is told ${answer.code}`);
       case 'UNKNOWN_COUPON': {
         const createdAt = this.facts.createdAt.get(press.couponId) ?? Number.POSITIVE_INFINITY;
         return this.expect(
@@ -113,7 +125,7 @@ export class ToldChecks {
     this.order.set(id, [...others, { sentAt, offset }]);
   }
 
-  private wonBefore({ couponId, userId, key }: Press, { offset, partition, key: ofTask }: Task): void {
+  private wonBefore({ couponId, userId, key, sentAt }: Press, { offset, partition, key: ofTask }: Task): void {
     const winner = this.facts.truthOf(couponId).sales.get(couponId)?.byUser.get(userId);
     const isTrue =
       winner?.key === key &&
@@ -121,10 +133,10 @@ export class ToldChecks {
       winner?.offset === offset &&
       partition === this.facts.partitionOf(couponId);
     this.expect(isTrue, 'outcome_true', () => `${userId} has won before at ${offset}, won was ${show(winner)}`);
-    if (winner) this.hasRow(couponId, winner);
+    if (winner) this.hasRow(couponId, winner, sentAt);
   }
 
-  private duplicated({ couponId, userId, key }: Press, slot: number) {
+  private duplicated({ couponId, userId, key, sentAt }: Press, slot: number) {
     const winner = this.facts.truthOf(couponId).sales.get(couponId)?.byUser.get(userId);
     this.expect(
       winner?.slot === slot,
@@ -136,7 +148,7 @@ export class ToldChecks {
       'key_never_lost',
       () => `${userId} is told to be a duplicate of itself`,
     );
-    if (winner) this.hasRow(couponId, winner);
+    if (winner) this.hasRow(couponId, winner, sentAt);
   }
 
   private notOpen({ couponId, sentAt }: Press): void {
@@ -194,6 +206,7 @@ export class ToldChecks {
     stream.ahead = ahead ?? stream.ahead;
     stream.ended = status.state === 'done';
     this.aheadIsTrue(task.partition, task.offset, ahead);
+    if (stream.ended) this.cameSoon(task, stream.asked.at, this.facts.now);
     this.answered(task, status, stream.asked);
   }
 
@@ -201,6 +214,7 @@ export class ToldChecks {
   answered(task: Task, status: Status, asked: Asked) {
     const { facts } = this;
     this.stays(task, status, asked);
+    if (status.state !== 'done') this.cameSoon(task, 0, asked.at);
     const known = facts.truth[task.partition]?.entries[task.offset];
     if (!known) return facts.fail('outcome_true', `${show(task)} is not in the log`);
     const { verdict } = known;
@@ -223,9 +237,22 @@ export class ToldChecks {
         const [told, ought] = [wordOf(status), endOf(known)];
         this.expect(told === ought, 'outcome_true', () => `${show(task)} is told ${told}, decided was ${ought}`);
         if (told === ought && holder && holder.slot === (status as { slot?: number }).slot)
-          this.hasRow(task.couponId, holder);
+          this.hasRow(task.couponId, holder, asked.at);
       }
     }
+  }
+
+  /** `at`: when a stream made at `from` was told its outcome, or when a question came that was not told it. */
+  private cameSoon(task: Task, from: number, at: number): void {
+    const { facts } = this;
+    const { partition, offset } = task;
+    const verdict = facts.truth[partition]?.entries[offset]?.verdict;
+    const holder = verdict?.kind === 'won' ? verdict.winner : verdict?.kind === 'lost' ? verdict.holder : undefined;
+    if (holder && facts.asideEver[partition]?.has(holder.offset)) return;
+    // Most losers hear sooner, and nobody has to: the push of the commit is for all that it covers.
+    const storedAt = facts.storedAt[partition]?.[offset] ?? Number.POSITIVE_INFINITY;
+    const ms = at - Math.max(from, storedAt, this.faultsUntil);
+    this.expect(ms <= this.soonMs, 'told_soon', () => `${show(task)} is not told after ${ms} ms`);
   }
 
   private stays({ partition, offset, ...task }: Task, status: Status, { name, at: sentAt }: Asked): void {
@@ -242,11 +269,15 @@ export class ToldChecks {
     this.expect(mayBe || isAgain, 'outcome_stays', () => `${id} had its outcome at ${toldAt}, and is ${show(status)}`);
   }
 
-  private hasRow(couponId: string, winner: Winner): void {
+  private hasRow(couponId: string, winner: Winner, sentAt: number): void {
     const { facts } = this;
     const id = rowId({ couponId: couponId as CouponId, userId: winner.userId as UserId, slot: winner.slot });
-    const rows = facts.storeBacks === 0 ? facts.rowsNow[facts.partitionOf(couponId)] : facts.rowsEver;
-    const reached = winner.offset < (facts.checkpointMax[facts.partitionOf(couponId)] as number);
+    const partition = facts.partitionOf(couponId);
+    // Until persist looks, which it does every second, a board tells what a store that went back has lost.
+    const ahead = facts.boardAhead[partition] as Facts['boardAhead'][number];
+    const mayBeLost = ahead.now || ahead.until >= sentAt;
+    const rows = mayBeLost ? facts.rowsEver : facts.rowsNow[partition];
+    const reached = winner.offset < (facts.checkpointMax[partition] as number);
     this.expect(rows?.has(id) === true && reached, 'issued_has_row', () => `${id} is shown and has no committed row`);
   }
 
