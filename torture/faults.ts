@@ -242,6 +242,7 @@ export const faults: Record<string, Fault> = {
   'freeze-api': frozen('api1'),
   'freeze-reserve': frozen('reserve'),
   'freeze-persist': frozen('persist'),
+  'freeze-stats': frozen('stats'),
   'clock-ahead': clock(tenMinutesMs),
   'clock-behind': clock(-tenMinutesMs),
   'two-owners': {
