@@ -44,7 +44,7 @@ export class Instance {
   constructor(
     plan: InstancePlan,
     life: Life,
-    { batchMax, applyMax }: Pick<Plan, 'batchMax' | 'applyMax'>,
+    { batchMax, applyMax, bounds }: Pick<Plan, 'batchMax' | 'applyMax' | 'bounds'>,
     ports: Ports,
     host: Host,
     say: Log,
@@ -56,8 +56,8 @@ export class Instance {
     this.say = say;
     const tools = { ...ports, host, metrics: noMetrics, say };
     this.sealer = sealerOf(ports.log.identity);
-    this.door = new FrontDoor(tools);
-    this.status = new StatusReader(tools);
+    this.door = new FrontDoor(tools, bounds);
+    this.status = new StatusReader(tools, bounds.statusBatchMax);
     this.hub = new Hub({ status: this.status, board: ports.board, host, say, broken: () => this.door.latch.drop() });
     this.operator = new Operator({ ...tools, door: this.door });
     const atMost = (role: keyof typeof batchMax) => Math.max(1, Math.floor(batchMax[role] * plan.batchPart));

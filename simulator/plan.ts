@@ -1,4 +1,6 @@
 /** What a seed stands for: the cluster, the crowd, the operator and the faults, as data that can be made smaller. */
+import { doorBounds } from '../src/issue.ts';
+import { appendCharactersMax, statusBatchMax } from '../src/limits.ts';
 import { Random } from './random.ts';
 
 export const roles = ['api', 'reserve', 'persist', 'stats'] as const;
@@ -118,6 +120,8 @@ export interface Plan {
   batchMax: { reserve: number; persist: number; stats: number; read: number };
   /** Entries of one ledger call. */
   applyMax: number;
+  /** Where the product has some hundreds or more, and a crowd of a few must reach them too. */
+  bounds: typeof doorBounds & { statusBatchMax: number; appendCharactersMax: number };
   callMsMax: number;
   slowMs: number;
   coupons: CouponPlan[];
@@ -186,8 +190,22 @@ export function planOf(seed: number): Plan {
     calmAt,
     // Drawn last: what else a seed plans does not depend on it, nor on the clocks of hosts.
     applyMax: pick([1, 2, 500]),
+    bounds: boundsOf(random, intensity),
   };
   return { ...plan, faults: [...plan.faults, ...clockStepsOf(random, plan, intensity)] };
+}
+
+function boundsOf(random: Random, intensity: number): Plan['bounds'] {
+  const { pick } = bound(random);
+  const { acceptQueueMax, filterBatchMax, appendBatchMax } = doorBounds;
+  return {
+    // A full queue refuses: where nothing is broken nobody is.
+    acceptQueueMax: intensity === 0 ? acceptQueueMax : pick([2, 6, acceptQueueMax, acceptQueueMax, acceptQueueMax]),
+    filterBatchMax: pick([1, 3, filterBatchMax, filterBatchMax, filterBatchMax]),
+    appendBatchMax: pick([1, 3, appendBatchMax, appendBatchMax, appendBatchMax]),
+    statusBatchMax: pick([1, 3, statusBatchMax, statusBatchMax, statusBatchMax]),
+    appendCharactersMax: pick([1, 400, appendCharactersMax, appendCharactersMax, appendCharactersMax]),
+  };
 }
 
 /** Somebody sets a host's clock, mostly while something else befalls it or a sale opens. */

@@ -44,6 +44,7 @@ function logOf({ wire, log, groups, plan, checks }: World, life: Life): EventLog
   return {
     identity: log.identity,
     partitions: log.partitions,
+    appendCharactersMax: plan.bounds.appendCharactersMax,
     append(name, partition, values) {
       if (name === changeDeadLetters) checks.copies(life, partition, values);
       return call(

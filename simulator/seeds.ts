@@ -51,8 +51,15 @@ export async function runSeeds({ from, seeds, all }: Share): Promise<Summary> {
 export async function explain({ seed, failure: { check, detail } }: Failed): Promise<string> {
   const { plan, runs } = await shrink(planOf(seed), check);
   const { trace, failure } = await run(plan, { keepTrace: true });
-  const { clients, operations, faults, instances, rates, spared, batchMax, applyMax, partitions, coupons } = plan;
-  const left = [{ partitions, instances, batchMax, applyMax }, ...coupons, ...operations, ...clients, ...faults];
+  const { clients, operations, faults, instances, rates, spared, batchMax, applyMax, bounds, partitions, coupons } =
+    plan;
+  const left = [
+    { partitions, instances, batchMax, applyMax, bounds },
+    ...coupons,
+    ...operations,
+    ...clients,
+    ...faults,
+  ];
   return [
     `seed ${seed} fails ${check} (${checkNames[check]}): ${detail}`,
     `made smaller in ${runs} runs:`,

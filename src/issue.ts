@@ -85,12 +85,16 @@ interface Outgoing {
   failed(refusal: NotAppended): void;
 }
 
+/** What waits in this process, and goes in one read or one append, at most. */
+export const doorBounds = { acceptQueueMax, filterBatchMax, appendBatchMax };
+
 type Lookups = Map<CouponId, PromiseWithResolvers<CouponRow | undefined>>;
 
 export class FrontDoor {
   readonly latch: Latch;
   readonly clock: LogClock;
   private readonly tools: DoorTools;
+  private readonly bounds: typeof doorBounds;
   private readonly known = new Map<string, CouponRow>();
   private readonly lanes: AppendLane[];
   private unfiltered: Waiting[] = [];
@@ -102,11 +106,12 @@ export class FrontDoor {
   private lookingUp = false;
   private queued = 0;
 
-  constructor(tools: DoorTools) {
+  constructor(tools: DoorTools, bounds = doorBounds) {
     this.tools = tools;
+    this.bounds = bounds;
     this.latch = new Latch(tools);
     this.clock = new LogClock(tools.host);
-    const lane = (_: unknown, partition: number) => new AppendLane(partition, tools, this.clock);
+    const lane = (_: unknown, partition: number) => new AppendLane(partition, tools, this.clock, bounds.appendBatchMax);
     this.lanes = Array.from({ length: tools.log.partitions }, lane);
   }
 
@@ -168,7 +173,9 @@ export class FrontDoor {
     }
     // Partitions were added since this process was started: others may know it.
     const isElsewhere = this.lanes[coupon.partition] === undefined;
-    return isElsewhere || this.queued >= acceptQueueMax || !this.tools.log.reachable() ? notAccepted : undefined;
+    return isElsewhere || this.queued >= this.bounds.acceptQueueMax || !this.tools.log.reachable()
+      ? notAccepted
+      : undefined;
   }
 
   /** Appends an operator's entry in order with the requests; answers its offset. */
@@ -200,7 +207,7 @@ export class FrontDoor {
 
   /** Requests for a coupon that this process has not seen wait together for one look-up, in order, and bounded. */
   private async firstSeen(couponId: CouponId): Promise<CouponRow | NotAppended | undefined> {
-    if (this.queued >= acceptQueueMax) return notAccepted;
+    if (this.queued >= this.bounds.acceptQueueMax) return notAccepted;
     this.queued++;
     try {
       return await this.coupon(couponId);
@@ -225,7 +232,7 @@ export class FrontDoor {
   /** Who asks while a read is out waits for the next one: the coupon may have been created since that was sent. */
   private async lookUpAll(): Promise<void> {
     while (this.lookups.size > 0) {
-      this.lookedUp = new Map([...this.lookups].slice(0, filterBatchMax));
+      this.lookedUp = new Map([...this.lookups].slice(0, this.bounds.filterBatchMax));
       for (const id of this.lookedUp.keys()) this.lookups.delete(id);
       try {
         for (const row of await this.tools.store.coupons([...this.lookedUp.keys()])) this.know(row);
@@ -247,7 +254,7 @@ export class FrontDoor {
 
   private async filter(): Promise<void> {
     while (this.unfiltered.length > 0) {
-      const batch = this.unfiltered.splice(0, filterBatchMax);
+      const batch = this.unfiltered.splice(0, this.bounds.filterBatchMax);
       try {
         if (this.tools.host.elapsed() >= this.filterPausedUntil) await this.filterBatch(batch);
         else this.sendUnread(batch);
@@ -352,6 +359,7 @@ class AppendLane {
   private readonly partition: number;
   private readonly tools: Pick<DoorTools, 'log' | 'host' | 'metrics' | 'say'>;
   private readonly clock: LogClock;
+  private readonly batchMax: number;
   private queue: Outgoing[] = [];
   private pumping = false;
   private flying = 0;
@@ -360,12 +368,18 @@ class AppendLane {
   private readonly saySilent: Log;
   private readonly sayFailed: Log;
 
-  constructor(partition: number, tools: Pick<DoorTools, 'log' | 'host' | 'metrics' | 'say'>, clock: LogClock) {
+  constructor(
+    partition: number,
+    tools: Pick<DoorTools, 'log' | 'host' | 'metrics' | 'say'>,
+    clock: LogClock,
+    batchMax: number,
+  ) {
     this.partition = partition;
     this.tools = tools;
     this.saySilent = seldom(tools.say, tools.host);
     this.sayFailed = seldom(tools.say, tools.host);
     this.clock = clock;
+    this.batchMax = batchMax;
   }
 
   push(outgoing: Outgoing): void {
@@ -383,7 +397,7 @@ class AppendLane {
     this.pumping = false;
     while (this.queue.length > 0 && this.flying < (this.tools.log.appendsMax ?? 1)) {
       this.flying++;
-      void this.append(this.queue.splice(0, appendBatchMax));
+      void this.append(this.queue.splice(0, this.batchMax));
     }
   }
 

@@ -39,10 +39,11 @@ export async function appendInParts(
   keys?: readonly string[],
   changes?: readonly Change[],
 ): Promise<void> {
+  const charactersMax = log.appendCharactersMax ?? appendCharactersMax;
   for (let from = 0; from < values.length; ) {
     let [to, characters] = [from, 0];
     do characters += (values[to++] as string).length;
-    while (to < values.length && characters + (values[to] as string).length <= appendCharactersMax);
+    while (to < values.length && characters + (values[to] as string).length <= charactersMax);
     await log.append(name, partition, values.slice(from, to), keys?.slice(from, to), changes?.slice(from, to));
     from = to;
   }

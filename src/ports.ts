@@ -33,6 +33,8 @@ export interface EventLog {
   readonly partitions: number;
   /** Appends of a partition that may be out at once without losing the order of the calls; 1 when absent. */
   readonly appendsMax?: number;
+  /** Characters of an append of changes or dead letters that is of more than one value; `limits` when absent. */
+  readonly appendCharactersMax?: number;
   /**
    * Appends in the order given and resolves with the offset of the first once all are durable: value i is at base + i.
    * The caller keeps at most `appendsMax` in flight a partition. `values` is not empty.

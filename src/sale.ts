@@ -246,14 +246,17 @@ export class PartitionFold {
 
 const hex8 = (n: number): string => n.toString(16).padStart(8, '0');
 
+/** Few, so that a coupon of few takes little, and that tests and simulations see it grow. */
+const holdersMin = 4;
+
 /** Holders of one coupon, packed in the order they came: a million of them take about 110 MB. */
 export class Holders {
   private readonly places = new Map<string, number>();
-  private slots = new Float64Array(64);
-  private offsets = new Float64Array(64);
-  private ats = new Float64Array(64);
+  private slots = new Float64Array(holdersMin);
+  private offsets = new Float64Array(holdersMin);
+  private ats = new Float64Array(holdersMin);
   /** Two halves each: a BigInt a holder would double the time it takes to load them. */
-  private keys = new Uint32Array(128);
+  private keys = new Uint32Array(2 * holdersMin);
 
   get size(): number {
     return this.places.size;

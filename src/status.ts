@@ -33,9 +33,12 @@ export class StatusReader {
   /** changeNext of the store when it last answered, by partition: a board behind it would take outcomes back. */
   private readonly answeredAt = new Map<number, number>();
   private readonly tools: StatusTools;
+  private readonly batchMax: number;
 
-  constructor(tools: StatusTools) {
+  /** `batchMax`: tasks of one read at most. */
+  constructor(tools: StatusTools, batchMax = statusBatchMax) {
     this.tools = tools;
+    this.batchMax = batchMax;
   }
 
   /** @throws Unavailable when neither ledger nor store answers, or too many wait for them. */
@@ -55,7 +58,7 @@ export class StatusReader {
 
   private async pump(partition: number): Promise<void> {
     for (let queue = this.waiting.get(partition); queue && queue.length > 0; queue = this.waiting.get(partition)) {
-      const batch = queue.splice(0, statusBatchMax);
+      const batch = queue.splice(0, this.batchMax);
       try {
         const readings = await this.readBatch(
           partition,

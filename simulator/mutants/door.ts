@@ -67,9 +67,9 @@ export const doorMutants: readonly Mutant[] = [
   {
     name: "the door and its latch are measured by the host's clock",
     file: 'issue.ts',
-    find: '  constructor(tools: DoorTools) {\n',
+    find: '  constructor(tools: DoorTools, bounds = doorBounds) {\n',
     replace:
-      '  constructor(given: DoorTools) {\n    const tools = { ...given, host: { ...given.host, elapsed: given.host.now } };\n',
+      '  constructor(given: DoorTools, bounds = doorBounds) {\n    const tools = { ...given, host: { ...given.host, elapsed: given.host.now } };\n',
   },
   {
     name: "the hub's turns are measured by the host's clock",
