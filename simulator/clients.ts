@@ -14,8 +14,9 @@ import type { World } from './world.ts';
 /** How long a client waits for an answer before it asks again. */
 const patienceMs = 3_000;
 const againMs = 300;
-const pollMs = 800;
-const asksAgain = 3;
+/** How often, and for how long, whoever has its outcome looks again. */
+const lookMs = 300;
+const asksAgainMs = 900;
 /** Places of which one task is sealed and opened again, which takes longer than its other checks. */
 const sealedEvery = 4;
 
@@ -136,14 +137,15 @@ export class Crowd {
         instance &&
         (await (plan.follow === 'stream' ? this.watch(plan, task, instance, tries) : this.ask(plan, task, instance)));
       if (done) return this.askAgain(plan, task, place + tries);
-      await this.world.sleep(plan.follow === 'stream' ? againMs : pollMs, `client ${plan.id} follows on`);
+      await this.world.sleep(plan.follow === 'stream' ? againMs : plan.pollMs, `client ${plan.id} follows on`);
     }
   }
 
   /** Whoever has its outcome looks again, there and elsewhere. */
   private async askAgain(plan: ClientPlan, task: Task, place: number): Promise<void> {
-    for (let i = 0; i < asksAgain; i++) {
-      await this.world.sleep(againMs, `client ${plan.id} looks again`);
+    const everyMs = Math.min(lookMs, plan.pollMs);
+    for (let i = 0; i * everyMs < asksAgainMs; i++) {
+      await this.world.sleep(everyMs, `client ${plan.id} looks again`);
       const instance = this.world.serving(place + (i % 2));
       if (instance) await this.ask(plan, task, instance);
     }

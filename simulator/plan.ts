@@ -35,6 +35,8 @@ export interface ClientPlan {
   key: string | null;
   instance: number;
   follow: 'stream' | 'poll';
+  /** ms between two questions, of who polls. */
+  pollMs: number;
   /** The first answer is lost on the way. */
   losesAnswer: boolean;
   /** ms after which a stream is cut and made anew elsewhere; 0 for never. */
@@ -135,7 +137,7 @@ export interface Plan {
   spared: string[];
 }
 
-/** What a seed may be about; a third of them are about everything at once. */
+/** What a seed may be about; a quarter of them are about everything at once. */
 const focuses = {
   aside: ['user_barred', 'user_barred', 'ledger_emptied', 'board_emptied', 'redis_back', 'kill'],
   loss: [
@@ -151,18 +153,30 @@ const focuses = {
   bad: ['bad_request', 'bad_request', 'bad_change', 'ledger_emptied', 'broker_clock', 'moved'],
   latch: ['cut', 'cut', 'cut', 'server_down', 'hints_broken'],
   owners: ['kill', 'kill', 'moved', 'moved', 'pause', 'cut', 'change_repeated', 'change_repeated'],
+  /** A sale opens while answers take seconds: what is known of the log's clock is told by calls that came late. */
+  window: ['broker_clock', 'hints_broken', 'pause'],
+  /** Two owners write the board, which now and then does not answer: the store does, and both are asked all the time. */
+  board: ['moved', 'moved', 'moved', 'moved', 'board_emptied', 'cut', 'pause'],
 } as const satisfies Record<string, readonly FaultKind[]>;
 type Focus = keyof typeof focuses | undefined;
+const foci: readonly Focus[] = [
+  ...(['aside', 'loss', 'bad', 'latch', 'owners', undefined] as const),
+  ...(['aside', 'loss', 'bad', 'latch', 'owners', undefined] as const),
+  ...(['window', 'board', undefined, undefined] as const),
+];
+/** Focuses that are about time: a crowd that comes all along, mostly without keys. */
+const isLong = (focus: Focus): boolean => focus === 'latch' || focus === 'window';
 
 export function planOf(seed: number): Plan {
   const random = new Random(seed);
   const { int, chance, pick } = bound(random);
-  const focus: Focus = pick(['aside', 'loss', 'bad', 'latch', 'owners', undefined, undefined] as const);
-  const spanMs = focus === 'latch' ? 4_000 : pick([200, 300, 1_000, 2_500, 4_000]);
-  const partitions = focus === 'owners' ? 1 : int(1, 2);
-  const instances = instancesOf(random);
+  const focus: Focus = pick(foci);
+  const spans = { latch: [4_000], window: [6_000], board: [1_000, 2_500, 4_000] } as const;
+  const spanMs = pick(focus && focus in spans ? spans[focus as keyof typeof spans] : [200, 300, 1_000, 2_500, 4_000]);
+  const partitions = focus === 'owners' || focus === 'board' ? 1 : int(1, 2);
+  const instances = instancesOf(random, focus);
   const coupons = couponsOf(random, spanMs, focus);
-  const intensity = pick([0, 1, 1, 2, 3]);
+  const intensity = focus === 'board' ? 3 : pick([0, 1, 1, 2, 3]);
   const bursts = Array.from({ length: int(1, 4) }, () => int(0, spanMs));
   const calmAt = spanMs + 150 + (intensity === 0 ? 0 : pick([0, 300, 1_500]));
   const rate = (most: number) => (intensity > 0 && chance(0.4) ? random.part() * most * intensity : 0);
@@ -170,32 +184,41 @@ export function planOf(seed: number): Plan {
     ...{ seed, partitions, instances, coupons, spared: [] },
     faults: faultsOf(random, focus, intensity, calmAt, partitions, bursts),
     batchMax: {
-      ...{ reserve: pick([1, 2, 3, 5, 500]), persist: pick([1, 2, 4, 7, 1_000]), stats: pick([1, 5, 2_000]) },
+      ...{
+        reserve: pick(focus === 'board' ? [5, 8] : [1, 2, 3, 5, 500]),
+        persist: pick(focus === 'board' ? [1, 2] : [1, 2, 4, 7, 1_000]),
+        stats: pick([1, 5, 2_000]),
+      },
       read: pick([2, 3, 1_000, 1_000]),
     },
-    callMsMax: pick([0, 2, 10, 40]),
-    slowMs: pick([200, 700, 1_500, 4_000]),
+    callMsMax: pick(focus === 'board' ? [10, 40] : [0, 2, 10, 40]),
+    slowMs: pick(focus === 'window' ? [4_000] : focus === 'board' ? [700, 1_500] : [200, 700, 1_500, 4_000]),
     clients: clientsOf(random, coupons, spanMs, bursts, focus),
     operations: operationsOf(random, coupons, spanMs, focus),
     rates: {
       ...{
-        before: rate(0.05),
+        before: focus === 'board' ? 0.1 : rate(0.05),
         after: rate(0.05),
         late: rate(0.12),
         killBefore: rate(0.008),
         killAfter: focus === 'owners' ? 0.015 : rate(0.015),
       },
-      ...{ twice: rate(0.08), stale: rate(0.1), slow: rate(0.05), hintLost: rate(0.3) },
+      ...{
+        twice: rate(0.08),
+        stale: rate(0.1),
+        slow: focus === 'window' ? 0.15 : focus === 'board' ? 0.1 : rate(0.05),
+        hintLost: rate(0.3),
+      },
     },
     calmAt,
     // Drawn last: what else a seed plans does not depend on it, nor on the clocks of hosts.
     applyMax: pick([1, 2, 500]),
-    bounds: boundsOf(random, intensity),
+    bounds: boundsOf(random, intensity, focus),
   };
   return { ...plan, faults: [...plan.faults, ...clockStepsOf(random, plan, intensity)] };
 }
 
-function boundsOf(random: Random, intensity: number): Plan['bounds'] {
+function boundsOf(random: Random, intensity: number, focus: Focus): Plan['bounds'] {
   const { pick } = bound(random);
   const { acceptQueueMax, filterBatchMax, appendBatchMax } = doorBounds;
   return {
@@ -203,7 +226,8 @@ function boundsOf(random: Random, intensity: number): Plan['bounds'] {
     acceptQueueMax: intensity === 0 ? acceptQueueMax : pick([2, 6, acceptQueueMax, acceptQueueMax, acceptQueueMax]),
     filterBatchMax: pick([1, 3, filterBatchMax, filterBatchMax, filterBatchMax]),
     appendBatchMax: pick([1, 3, appendBatchMax, appendBatchMax, appendBatchMax]),
-    statusBatchMax: pick([1, 3, statusBatchMax, statusBatchMax, statusBatchMax]),
+    // Whoever asks at a board that goes back must not wait in a queue until it is right again.
+    statusBatchMax: focus === 'board' ? statusBatchMax : pick([1, 3, statusBatchMax, statusBatchMax, statusBatchMax]),
     appendCharactersMax: pick([1, 400, appendCharactersMax, appendCharactersMax, appendCharactersMax]),
   };
 }
@@ -235,15 +259,15 @@ function faultsOf(
   if (intensity === 0) return [];
   const some = chance(0.4) ? [pick(faultKinds)] : faultKinds.filter(() => chance(0.4));
   const kinds: readonly FaultKind[] = focus ? focuses[focus] : some.length > 0 ? some : faultKinds;
-  return Array.from({ length: int(1, 5 * intensity) }, (_, id) => {
+  return Array.from({ length: int(focus === 'board' ? 8 : 1, 5 * intensity) }, (_, id) => {
     const kind = pick(kinds);
     // A user that is to be refused is so from the beginning, mostly.
-    const early = kind === 'user_barred' && chance(0.7);
+    const early = kind === 'user_barred' && chance(0.9);
     return {
       ...{ id, kind, at: early ? 0 : chance(0.5) ? int(0, calmAt) : pick(bursts) + int(150, 220), instance: int(0, 9) },
-      ms: early ? calmAt : focus === 'latch' ? pick([1_200, 3_000]) : pick([5, 50, 300, 1_200, 3_000]),
-      server: focus === 'latch' ? ('ledger' as const) : pick(servers),
-      ...{ partition: int(0, partitions - 1), word: int(0, 99) },
+      ms: early ? calmAt + 3_000 : focus === 'latch' ? pick([1_200, 3_000]) : pick([5, 50, 300, 1_200, 3_000]),
+      server: focus === 'latch' ? ('ledger' as const) : focus === 'board' ? ('board' as const) : pick(servers),
+      ...{ partition: int(0, partitions - 1), word: focus === 'board' ? 1 : int(0, 99) },
     };
   });
 }
@@ -254,10 +278,10 @@ const bound = (random: Random) => ({
   pick: random.pick.bind(random) as Random['pick'],
 });
 
-function instancesOf(random: Random): InstancePlan[] {
+function instancesOf(random: Random, focus: Focus): InstancePlan[] {
   const { int, chance } = bound(random);
-  const n = int(1, 4);
-  const all = chance(0.5);
+  const n = int(focus === 'board' ? 2 : 1, 4);
+  const all = focus === 'board' || chance(0.5);
   const instances = Array.from({ length: n }, (_, i) => ({
     name: `p${i}`,
     roles: roles.filter(() => all || chance(0.6)),
@@ -274,11 +298,11 @@ function instancesOf(random: Random): InstancePlan[] {
 function couponsOf(random: Random, spanMs: number, focus: Focus): CouponPlan[] {
   const { int, chance, pick } = bound(random);
   return Array.from({ length: pick(focus === 'owners' ? [2, 3] : [1, 1, 2, 3]) }, (_, i) => {
-    const opensAt = chance(0.15) ? int(0, spanMs + 2_500) : null;
+    const opensAt = focus === 'window' ? int(2_500, spanMs) : chance(0.15) ? int(0, spanMs + 2_500) : null;
     const closesAt = chance(0.1) ? (opensAt ?? 0) + int(1, spanMs + 2_000) : null;
     return {
       couponId: `c${i}`,
-      stock: pick(focus === 'latch' ? [0, 1, 2] : [0, 1, 1, 2, 3, 3, 5, 8, 20]),
+      stock: pick(focus === 'latch' ? [0, 1, 2] : focus === 'board' ? [8, 20] : [0, 1, 1, 2, 3, 3, 5, 8, 20]),
       opensAt,
       closesAt,
     };
@@ -293,34 +317,44 @@ function clientsOf(
   focus: Focus,
 ): ClientPlan[] {
   const { int, chance, pick } = bound(random);
-  const users = pick([1, 3, 8, 20, 60]);
-  const keyed = pick(focus === 'latch' ? [0, 0.3] : [0, 0.3, 1]);
-  const follow = pick(['stream', 'poll', undefined] as const);
-  return Array.from({ length: pick(focus === 'latch' ? [20, 40] : [2, 5, 12, 25, 40]) }, (_, id) => {
-    // Now and then one presses for a coupon that never will be, or comes before it is there.
-    const afterMs = chance(0.1) ? 0 : 150;
-    const couponId = chance(0.02) ? 'nowhere' : pick(coupons).couponId;
-    const userId = `u${int(0, users - 1)}`;
-    return {
-      ...{
-        id,
-        at: afterMs + (chance(focus === 'latch' ? 0 : 0.6) ? pick(bursts) : int(0, spanMs)),
-        userId,
-        couponId,
-        instance: int(0, 9),
-      },
-      key: chance(keyed) ? pick(['a', 'a', `b${id}`]) : null,
-      follow: follow ?? pick(['stream', 'poll'] as const),
-      ...{ losesAnswer: chance(0.08), cutsAfterMs: chance(0.15) ? int(1, 2_000) : 0 },
-      againAfterMs: chance(0.1) ? int(1, 1_500) : 0,
-    };
-  });
+  const users = pick(focus === 'board' ? [20, 60] : [1, 3, 8, 20, 60]);
+  const keyed = pick(isLong(focus) ? [0, 0.3] : [0, 0.3, 1]);
+  const follow = focus === 'board' ? 'poll' : pick(['stream', 'poll', undefined] as const);
+  return Array.from(
+    { length: pick(focus === 'board' ? [12, 20] : isLong(focus) ? [20, 40] : [2, 5, 12, 25, 40]) },
+    (_, id) => {
+      // Now and then one presses for a coupon that never will be, or comes before it is there.
+      const afterMs = chance(0.1) ? 0 : 150;
+      const couponId = chance(0.02) ? 'nowhere' : pick(coupons).couponId;
+      const userId = `u${int(0, users - 1)}`;
+      return {
+        ...{
+          id,
+          at: afterMs + (chance(isLong(focus) ? 0 : 0.6) ? pick(bursts) : int(0, spanMs)),
+          userId,
+          couponId,
+          instance: int(0, 9),
+        },
+        key: chance(keyed) ? pick(['a', 'a', `b${id}`]) : null,
+        follow: follow ?? pick(['stream', 'poll'] as const),
+        pollMs: focus === 'board' ? 40 : 800,
+        ...{ losesAnswer: chance(0.08), cutsAfterMs: chance(0.15) ? int(1, 2_000) : 0 },
+        againAfterMs: chance(0.1) ? int(1, 1_500) : 0,
+      };
+    },
+  );
 }
 
 function operationsOf(random: Random, coupons: readonly CouponPlan[], spanMs: number, focus: Focus): OperationPlan[] {
   const { int, chance, pick } = bound(random);
   const operations: Omit<OperationPlan, 'id'>[] = coupons.map(({ couponId }) => ({
-    ...{ at: chance(0.8) ? 0 : int(0, spanMs), kind: 'create' as const, couponId, add: 0, instance: int(0, 9) },
+    ...{
+      at: chance(focus === 'board' ? 1 : 0.8) ? 0 : int(0, spanMs),
+      kind: 'create' as const,
+      couponId,
+      add: 0,
+      instance: int(0, 9),
+    },
   }));
   for (const { couponId } of coupons) {
     for (let n = pick(focus === 'latch' ? [1, 2, 3] : [0, 0, 0, 1, 1, 3]); n > 0; n--) {

@@ -9,9 +9,11 @@ import { promisify } from 'node:util';
 import { SharedLog } from '../simulator/log.ts';
 import type { Mutant } from '../simulator/mutants/mutant.ts';
 import { hunt, mutants } from '../simulator/mutants.ts';
+import { type Plan, planOf } from '../simulator/plan.ts';
 import { explain, runSeeds } from '../simulator/seeds.ts';
 import { runOnThreads } from '../simulator/threads.ts';
 import { createHost } from '../src/host.ts';
+import { acceptQueueMax, clockSkewMsMax } from '../src/limits.ts';
 import { eventLogConformance } from './conformance/event-log.ts';
 
 const seeds = 2_000;
@@ -79,6 +81,35 @@ suite('simulation', () => {
       assert.equal((await hunt(mutant, 1_000)).check, check);
     });
   }
+  test('each bound is reached by crowds of a few, and a queue is full only where there are faults', () => {
+    const plans = Array.from({ length: 300 }, (_, i) => planOf(i + 1));
+    for (const [name, isSmall] of Object.entries({
+      acceptQueueMax: max => max < 20,
+      filterBatchMax: max => max === 1,
+      appendBatchMax: max => max === 1,
+      statusBatchMax: max => max === 1,
+      appendCharactersMax: max => max === 1,
+    } satisfies Record<keyof Plan['bounds'], (max: number) => boolean>)) {
+      const small = plans.filter(({ bounds }) => isSmall(bounds[name as keyof Plan['bounds']]));
+      assert.ok(small.length >= 30, `${name} is small in ${small.length} plans of ${plans.length}`);
+      assert.ok(small.length <= 200, `${name} is small in ${small.length} plans of ${plans.length}`);
+    }
+    const whole = plans.filter(({ faults, rates }) => faults.length === 0 && rates.killAfter === 0);
+    assert.ok(whole.length >= 30);
+    assert.ok(whole.every(({ bounds }) => bounds.acceptQueueMax === acceptQueueMax));
+  });
+  test('an opening in the middle of a crowd, with answers that take longer than clocks may differ by, is planned', () => {
+    const plans = Array.from({ length: 300 }, (_, i) => planOf(i + 1));
+    const late = plans.filter(
+      ({ coupons, clients, slowMs, rates }) =>
+        slowMs > clockSkewMsMax &&
+        rates.slow >= 0.1 &&
+        coupons.some(
+          ({ opensAt }) => opensAt !== null && opensAt > clockSkewMsMax && clients.some(({ at }) => at > opensAt),
+        ),
+    );
+    assert.ok(late.length >= 8, `in ${late.length} plans`);
+  });
   test('the text of each mutant stands once in the core', () => {
     const wrong = mutants.filter(
       ({ file, find }) => readFileSync(join(root, 'src', file), 'utf8').split(find).length !== 2,
