@@ -16,9 +16,10 @@ import { doorMutants } from './mutants/door.ts';
 import { foldMutants } from './mutants/fold.ts';
 import type { Mutant } from './mutants/mutant.ts';
 import { stageMutants } from './mutants/stages.ts';
+import { storeMutants } from './mutants/store.ts';
 import type { Summary } from './seeds.ts';
 
-export const mutants: readonly Mutant[] = [...foldMutants, ...stageMutants, ...doorMutants];
+export const mutants: readonly Mutant[] = [...foldMutants, ...stageMutants, ...storeMutants, ...doorMutants];
 
 export interface Caught {
   mutant: Mutant;

@@ -40,10 +40,22 @@ export const doorMutants: readonly Mutant[] = [
     replace: '',
   },
   {
+    name: 'who looks a coupon up joins the read that is out',
+    file: 'issue.ts',
+    find: 'let wanted = this.lookups.get(couponId);',
+    replace: 'let wanted = this.lookups.get(couponId) ?? this.lookedUp.get(couponId);',
+  },
+  {
     name: 'a winner that is set aside is refused as a duplicate',
     file: 'issue.ts',
     find: ' && !board.setAside.has(holder.offset);',
     replace: ';',
+  },
+  {
+    name: 'a duplicate is told another slot',
+    file: 'issue.ts',
+    find: "code: 'DUPLICATED_COUPON', slot: holder.slot }",
+    replace: "code: 'DUPLICATED_COUPON', slot: holder.slot + 1 }",
   },
   {
     name: 'a retry with the key that won is a duplicate',
@@ -108,6 +120,12 @@ export const doorMutants: readonly Mutant[] = [
     replace: 'const committed = view.committedNext >= 0;',
   },
   {
+    name: 'reserved with another slot',
+    file: 'outcome.ts',
+    find: "{ state: 'reserved', slot: holder.slot }",
+    replace: "{ state: 'reserved', slot: holder.slot + 1 }",
+  },
+  {
     name: 'a retry with the key that won is told that it is a duplicate',
     file: 'outcome.ts',
     find: 'holder.offset === offset || holder.key === key',
@@ -124,6 +142,12 @@ export const doorMutants: readonly Mutant[] = [
     file: 'outcome.ts',
     find: 'if (committed && !view.holderSetAside) {',
     replace: 'if (committed) {',
+  },
+  {
+    name: 'what is not committed is set aside',
+    file: 'outcome.ts',
+    find: "return committed ? { state: 'set_aside' } :",
+    replace: "return !committed ? { state: 'set_aside' } :",
   },
   {
     name: 'what is not decided is told',
@@ -176,6 +200,12 @@ export const doorMutants: readonly Mutant[] = [
     replace: 'if (watcher.gone) return;\n    const news = rank(status) !== rank(watcher.status);',
   },
   {
+    name: 'who waits for any partition stands in one line',
+    file: 'hub.ts',
+    find: '    let line = this.lines.get(partition);',
+    replace: '    let line = this.lines.values().next().value;',
+  },
+  {
     name: 'ahead is what the last reading says',
     file: 'hub.ts',
     find: 'if (ahead !== undefined) watcher.ahead = Math.min(ahead, watcher.ahead ?? ahead);',
@@ -187,6 +217,12 @@ export const doorMutants: readonly Mutant[] = [
     file: 'hub.ts',
     find: '      this.leave(watcher);\n      watcher.tell(status, undefined);',
     replace: '      watcher.tell(status, undefined);',
+  },
+  {
+    name: 'a reading that failed is caught by nobody',
+    file: 'hub.ts',
+    find: "      this.say('debug', `status not read",
+    replace: "      throw error;\n      this.say('debug', `status not read",
   },
   {
     name: 'a restock is answered before every latch has ended',
@@ -223,6 +259,12 @@ export const doorMutants: readonly Mutant[] = [
     file: 'operator.ts',
     find: 'all.filter(isRedrivable);',
     replace: 'all.filter(isRedrivable).slice(1);',
+  },
+  {
+    name: 'a redrive puts all back in the partition of the first',
+    file: 'operator.ts',
+    find: 'Map.groupBy(letters, letter => letter.partition)',
+    replace: 'Map.groupBy(letters, () => letters[0]?.partition ?? 0)',
   },
   {
     name: 'a task id forgets its partition',

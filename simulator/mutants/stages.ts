@@ -65,6 +65,12 @@ export const stageMutants: readonly Mutant[] = [
     replace: 'const refused = refusedOf(batch.entries, []);',
   },
   {
+    name: 'what is malformed is told at the end of its batch',
+    file: 'reserve.ts',
+    find: '    while (r < refused.length && (refused[r] as RefusedEntry).offset < change.offset) {',
+    replace: '    while (r > refused.length && (refused[r] as RefusedEntry).offset < change.offset) {',
+  },
+  {
     name: 'told though an append failed',
     file: 'reserve.ts',
     find: 'changes.map(keyOf), changes);',
@@ -161,6 +167,12 @@ export const stageMutants: readonly Mutant[] = [
     file: 'persist.ts',
     find: '    plan.checkpoint.changeHash = entryHash(last);\n',
     replace: '',
+  },
+  {
+    name: 'the checkpoint forgets the strays of a mark',
+    file: 'persist.ts',
+    find: 'Object.assign(plan.checkpoint, { next, clock, hash, strays });',
+    replace: 'Object.assign(plan.checkpoint, { next, clock, hash });',
   },
   {
     name: 'sale changes are not stored',
