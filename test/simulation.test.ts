@@ -6,8 +6,10 @@ import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
+import { checkNames } from '../simulator/checks/facts.ts';
 import { SharedLog } from '../simulator/log.ts';
 import type { Mutant } from '../simulator/mutants/mutant.ts';
+import { proofs } from '../simulator/mutants/proofs.ts';
 import { hunt, mutants } from '../simulator/mutants.ts';
 import { type Plan, planOf } from '../simulator/plan.ts';
 import { explain, runSeeds } from '../simulator/seeds.ts';
@@ -120,6 +122,16 @@ suite('simulation', () => {
     );
     assert.equal(new Set(mutants.map(({ name }) => name)).size, mutants.length);
     assert.ok(mutants.length >= 40);
+  });
+  test('each check has a mutant that shows that it can fail, or a reason why there is none', () => {
+    const ofChecks = Object.entries(proofs);
+    assert.deepEqual(ofChecks.map(([check]) => check).sort(), Object.keys(checkNames).sort());
+    const named = ofChecks.flatMap(([, proof]) => (typeof proof === 'string' ? [proof] : []));
+    assert.deepEqual(
+      named.filter(name => !mutants.some(mutant => mutant.name === name)),
+      [],
+    );
+    assert.equal(new Set(named).size, named.length);
   });
   test('the same seeds are the same runs in another process', async () => {
     const here = await runSeeds({ from: 1, seeds: 40, all: false });
