@@ -133,6 +133,12 @@ export const stageMutants: readonly Mutant[] = [
     replace: '',
   },
   {
+    name: 'a board that is ahead of the store is not put back',
+    file: 'persist.ts',
+    find: 'setAside }, board?.changeNext);',
+    replace: 'setAside }, undefined);',
+  },
+  {
     name: 'a board is restored without what is set aside',
     file: 'persist.ts',
     find: 'const setAside = await winnersSetAside(partition, tools.store);',
