@@ -15,6 +15,13 @@ export const storeMutants: readonly Mutant[] = [
     replace: 'w.offset, w.key, w.at + 1).changes === 0',
   },
   {
+    name: 'winners are stored before the restock that they won by',
+    file: 'sqlite/store.ts',
+    find: '      for (const change of batch.sales) this.putSaleChange(partition, change);\n      for (const item of batch.setAside) this.winners.setAside(item);\n      const result = this.winners.insert(partition, batch.won);\n',
+    replace:
+      '      for (const item of batch.setAside) this.winners.setAside(item);\n      const result = this.winners.insert(partition, batch.won);\n      for (const change of batch.sales) this.putSaleChange(partition, change);\n',
+  },
+  {
     name: 'a commit by one who is behind is taken when it goes on',
     file: 'sqlite/store.ts',
     find: 'if (stored.changeNext !== batch.expectChangeNext) return',
