@@ -28,6 +28,13 @@ export const doorMutants: readonly Mutant[] = [
       '      const guess = await log.end(requestLog, this.partition);\n      batch.forEach((o, i) => o.appended(guess + i));\n      const base = await log.append(\n',
   },
   {
+    name: 'one acknowledged entry in three is said to be unknown',
+    file: 'issue.ts',
+    find: '(batch[i] as Outgoing).appended(base + i);',
+    replace:
+      '\n        if ((base + i) % 3 === 1) (batch[i] as Outgoing).failed(outcomeUnknown);\n        else (batch[i] as Outgoing).appended(base + i);',
+  },
+  {
     name: 'several appends are out where the log does not keep their order',
     file: 'issue.ts',
     find: '(this.tools.log.appendsMax ?? 1)',
