@@ -78,6 +78,12 @@ export const doorMutants: readonly Mutant[] = [
       '    const shut = this.latch.shut(coupon.couponId);\n    if (shut) return inactive[shut];\n    if (key === undefined) {\n',
   },
   {
+    name: 'one press in three is turned away for nothing',
+    file: 'issue.ts',
+    find: 'const isElsewhere = this.lanes[coupon.partition] === undefined;',
+    replace: 'const isElsewhere = (this.tools.host.randomBytes(1)[0] as number) < 85;',
+  },
+  {
     name: "the log's clock is taken to stand still",
     file: 'log-clock.ts',
     find: 'time - (most.clock + ageMs)',
