@@ -47,6 +47,12 @@ export const stageMutants: readonly Mutant[] = [
       "    if (i === entries.length) for (const entry of part) if (entry.type !== 'malformed') touched.add(entry.couponId);\n",
   },
   {
+    name: 'the bytes of a malformed entry are those of its text',
+    file: 'reserve.ts',
+    find: "Buffer.from(bytes ?? Buffer.from(text)).toString('base64')",
+    replace: "Buffer.from(text).toString('base64')",
+  },
+  {
     name: 'the mark stands before its changes',
     file: 'reserve.ts',
     find: "    changes.push({ type: 'mark', from: tenure.markFrom",
