@@ -163,6 +163,12 @@ export const stageMutants: readonly Mutant[] = [
     replace: '        [],\n',
   },
   {
+    name: 'no copy of a refused winner',
+    file: 'persist.ts',
+    find: 'await copyToDeadLetters(partition, committed.refused, tools).catch(',
+    replace: 'await copyToDeadLetters(partition, [], tools).catch(',
+  },
+  {
     name: 'an unreadable change is dropped',
     file: 'persist.ts',
     find: '      plan.setAside.push(unreadableChange(batch.partition, entry, change));\n',
