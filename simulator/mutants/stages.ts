@@ -181,6 +181,12 @@ export const stageMutants: readonly Mutant[] = [
     replace: '',
   },
   {
+    name: 'copies of dead letters have no bytes',
+    file: 'persist.ts',
+    find: 'JSON.stringify({ v: 1, ...letter })',
+    replace: "JSON.stringify({ v: 1, ...letter, bytes: '' })",
+  },
+  {
     name: 'the checkpoint keeps an older change hash',
     file: 'persist.ts',
     find: '    plan.checkpoint.changeHash = entryHash(last);\n',
