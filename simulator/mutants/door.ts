@@ -207,6 +207,12 @@ export const doorMutants: readonly Mutant[] = [
     replace: '    if (now > 0) return;\n',
   },
   {
+    name: 'the frontiers are read every half minute',
+    file: 'hub.ts',
+    find: 'now - this.frontierReadAt < frontierMs',
+    replace: 'now - this.frontierReadAt < 30 * frontierMs',
+  },
+  {
     name: 'a stream goes back',
     file: 'hub.ts',
     find: 'if (watcher.gone || rank(status) < rank(watcher.status)) return;\n    const news = rank(status) > rank(watcher.status);',
