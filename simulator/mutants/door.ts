@@ -232,6 +232,12 @@ export const doorMutants: readonly Mutant[] = [
       'if (ahead !== undefined && ahead !== watcher.ahead) {\n      watcher.ahead = ahead;\n      this.progress(watcher);\n    }',
   },
   {
+    name: 'no hint is heard',
+    file: 'hub.ts',
+    find: 'hint: hint => this.hinted(hint),',
+    replace: 'hint: () => {},',
+  },
+  {
     name: 'the outcome is told, and told again',
     file: 'hub.ts',
     find: '      this.leave(watcher);\n      watcher.tell(status, undefined);',
