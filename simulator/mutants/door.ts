@@ -90,6 +90,12 @@ export const doorMutants: readonly Mutant[] = [
     replace: 'time - most.clock',
   },
   {
+    name: "the log's clock is that of the answer, not of the hand-over",
+    file: 'issue.ts',
+    find: 'this.clock.appended(this.partition, base, startedAt);',
+    replace: 'this.clock.appended(this.partition, base, host.elapsed());',
+  },
+  {
     name: "the door and its latch are measured by the host's clock",
     file: 'issue.ts',
     find: '  constructor(tools: DoorTools, bounds = doorBounds) {\n',
