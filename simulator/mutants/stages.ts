@@ -127,6 +127,13 @@ export const stageMutants: readonly Mutant[] = [
       '      await show(partition, plan.checkpoint, [], []);\n      const committed = await tools.store.commit(partition, plan);\n',
   },
   {
+    name: 'the checkpoint is read before the board that is written anew',
+    file: 'persist.ts',
+    find: '    const board = await tools.board.read(partition, []);\n    const { changeNext, next: committedNext } = await tools.store.checkpoint(partition);\n',
+    replace:
+      '    const { changeNext, next: committedNext } = await tools.store.checkpoint(partition);\n    const board = await tools.board.read(partition, []);\n',
+  },
+  {
     name: 'a board goes back with an update that was late',
     file: 'memory/board.ts',
     find: 'const isLate = board.changeNext !== update.base || update.changeNext < update.base;',
