@@ -10,6 +10,12 @@ export const stageMutants: readonly Mutant[] = [
       '  if (frontier) await ledger.told(partition, tenure.build, tenure.markFrom, next);\n  await appendInParts(log, changeLog, partition, ',
   },
   {
+    name: 'one change is left out between two parts of an append',
+    file: 'log.ts',
+    find: '    from = to;\n',
+    replace: '    from = to + 1;\n',
+  },
+  {
     name: "a stage's rests and notes are measured by the host's clock",
     file: 'stage.ts',
     find: '    this.tools = tools;',
