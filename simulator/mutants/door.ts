@@ -194,6 +194,12 @@ export const doorMutants: readonly Mutant[] = [
       'const board = (await tools.board.read(partition, holders)) ?? { committedNext: 1e9, setAside: new Set<number>() };',
   },
   {
+    name: 'who asks beyond a full batch of questions is forgotten',
+    file: 'status.ts',
+    find: 'const batch = queue.splice(0, statusBatchMax);',
+    replace: 'const batch = queue.splice(0).slice(0, statusBatchMax);',
+  },
+  {
     name: 'a board that is missing has nothing committed',
     file: 'status.ts',
     find: 'const board = await tools.board.read(partition, holders);',
