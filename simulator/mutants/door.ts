@@ -115,6 +115,12 @@ export const doorMutants: readonly Mutant[] = [
     replace: 'this.tools.host.now() >= closesAt',
   },
   {
+    name: 'who waits beyond a full batch of the filter is forgotten',
+    file: 'issue.ts',
+    find: 'const batch = this.unfiltered.splice(0, filterBatchMax);',
+    replace: 'const batch = this.unfiltered.splice(0).slice(0, filterBatchMax);',
+  },
+  {
     name: 'the phase of the coupon as it was once is refused by',
     file: 'issue.ts',
     find: 'const phase = changes.at(-1)?.phase;',
