@@ -41,6 +41,12 @@ export const doorMutants: readonly Mutant[] = [
     replace: '(this.tools.log.appendsMax ?? 8)',
   },
   {
+    name: 'who waits beyond a full append is forgotten',
+    file: 'issue.ts',
+    find: 'void this.append(this.queue.splice(0, appendBatchMax));',
+    replace: 'void this.append(this.queue.splice(0).slice(0, appendBatchMax));',
+  },
+  {
     name: 'a duplicate is refused before its row is committed',
     file: 'issue.ts',
     find: '      if (!committed) return undefined;\n',
