@@ -59,6 +59,12 @@ export const doorMutants: readonly Mutant[] = [
     replace: 'let wanted = this.lookups.get(couponId) ?? this.lookedUp.get(couponId);',
   },
   {
+    name: 'who looks a coupon up beyond a full batch is forgotten',
+    file: 'issue.ts',
+    find: 'for (const id of this.lookedUp.keys()) this.lookups.delete(id);',
+    replace: 'this.lookups.clear();',
+  },
+  {
     name: 'a winner that is set aside is refused as a duplicate',
     file: 'issue.ts',
     find: ' && !board.setAside.has(holder.offset);',
