@@ -15,6 +15,12 @@ export const foldMutants: readonly Mutant[] = [
     replace: '',
   },
   {
+    name: 'holders grow, and their keys do not',
+    file: 'sale.ts',
+    find: 'new Uint32Array(2 * length)',
+    replace: 'new Uint32Array(length)',
+  },
+  {
     name: 'sold out is asked before duplicated',
     file: 'sale.ts',
     find: 'if (sale.holders.has(entry.userId)) return',
