@@ -249,6 +249,13 @@ export const doorMutants: readonly Mutant[] = [
     replace: 'if (watcher.gone) return;\n    const news = rank(status) !== rank(watcher.status);',
   },
   {
+    name: 'the hub reads first, and subscribes when it has read',
+    file: 'hub.ts',
+    find: '    insert(this.line(task.partition).undecided, watcher);\n    this.watching++;\n    this.stopTicking ??= this.host.every(progressMsMin, () => this.tick());\n    void this.look(watcher);\n',
+    replace:
+      '    this.watching++;\n    this.stopTicking ??= this.host.every(progressMsMin, () => this.tick());\n    void this.look(watcher).then(() => {\n      const line = this.line(task.partition);\n      if (!watcher.gone && !line.uncommitted.has(watcher)) insert(line.undecided, watcher);\n    });\n',
+  },
+  {
     name: 'who waits for any partition stands in one line',
     file: 'hub.ts',
     find: '    let line = this.lines.get(partition);',
