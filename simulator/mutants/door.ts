@@ -43,8 +43,8 @@ export const doorMutants: readonly Mutant[] = [
   {
     name: 'who waits beyond a full append is forgotten',
     file: 'issue.ts',
-    find: 'void this.append(this.queue.splice(0, appendBatchMax));',
-    replace: 'void this.append(this.queue.splice(0).slice(0, appendBatchMax));',
+    find: 'void this.append(this.queue.splice(0, this.batchMax));',
+    replace: 'void this.append(this.queue.splice(0).slice(0, this.batchMax));',
   },
   {
     name: 'a duplicate is refused before its row is committed',
@@ -129,8 +129,8 @@ export const doorMutants: readonly Mutant[] = [
   {
     name: 'who waits beyond a full batch of the filter is forgotten',
     file: 'issue.ts',
-    find: 'const batch = this.unfiltered.splice(0, filterBatchMax);',
-    replace: 'const batch = this.unfiltered.splice(0).slice(0, filterBatchMax);',
+    find: 'const batch = this.unfiltered.splice(0, this.bounds.filterBatchMax);',
+    replace: 'const batch = this.unfiltered.splice(0).slice(0, this.bounds.filterBatchMax);',
   },
   {
     name: 'the phase of the coupon as it was once is refused by',
@@ -214,8 +214,8 @@ export const doorMutants: readonly Mutant[] = [
   {
     name: 'who asks beyond a full batch of questions is forgotten',
     file: 'status.ts',
-    find: 'const batch = queue.splice(0, statusBatchMax);',
-    replace: 'const batch = queue.splice(0).slice(0, statusBatchMax);',
+    find: 'const batch = queue.splice(0, this.batchMax);',
+    replace: 'const batch = queue.splice(0).slice(0, this.batchMax);',
   },
   {
     name: 'a board that is missing has nothing committed',

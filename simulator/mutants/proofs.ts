@@ -23,6 +23,8 @@ export const proofs: Record<CheckName, string | NoProof> = {
   told_acknowledged: 'told before the append is acknowledged',
   ledger_true: 'a holder may win again',
   rebuild_true: "a rebuild forgets the log's clock",
+  let_in: 'one press in three is turned away for nothing',
+  told_soon: 'no hint is heard',
   first_come: 'several appends are out where the log does not keep their order',
   accepted_durable: 'all of a batch get the first place',
   not_accepted_true: 'whatever an append threw, it was not accepted',
