@@ -10,8 +10,10 @@ import { type Facts, rowId } from './facts.ts';
 
 /** The clocks of a process and of a broker are each at most this far from the run's, ms. */
 export const skewMsMax = 900;
-/** From the commit to the push and through the reads that it asks for, ms: a dozen ways of at most 40 without faults. */
-const calmMsMax = 800;
+/** From the commit to the push and through the reads that it asks for, without faults: ways to a server and back. */
+const calmWays = 10;
+/** Of who asks before, where not all questions go in one read. */
+const readWays = 4;
 /** After the last fault, besides a call that is slow on both ways: all serve again and have read again, ms. */
 const mendedMsMax = 10_000;
 /** How long a latch may hold, with the read that set it, ms: see limits.ts. */
@@ -57,12 +59,18 @@ export class ToldChecks {
   /** Who was accepted where, by process and coupon. */
   private readonly order = new Map<string, { sentAt: number; offset: number }[]>();
 
-  constructor(facts: Facts, plan: Pick<Plan, 'slowMs' | 'coupons' | 'faults' | 'rates' | 'calmAt'>) {
+  constructor(
+    facts: Facts,
+    plan: Pick<Plan, 'slowMs' | 'callMsMax' | 'bounds' | 'clients' | 'coupons' | 'faults' | 'rates' | 'calmAt'>,
+  ) {
     this.facts = facts;
     this.plan = plan;
     this.isCalm = plan.faults.length === 0 && Object.values(plan.rates).every(rate => rate === 0);
     this.faultsUntil = this.isCalm ? 0 : Math.max(plan.calmAt, ...plan.faults.map(({ at }) => at));
-    this.soonMs = this.isCalm ? calmMsMax : mendedMsMax + 2 * plan.slowMs;
+    const reads = Math.ceil(plan.clients.length / plan.bounds.statusBatchMax);
+    this.soonMs = this.isCalm
+      ? (calmWays + readWays * (reads - 1)) * plan.callMsMax + 10
+      : mendedMsMax + 2 * plan.slowMs;
     this.forgets = plan.faults.some(({ kind }) => ['board_back', 'redis_back', 'store_back'].includes(kind));
   }
 
