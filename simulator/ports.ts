@@ -46,8 +46,7 @@ function logOf({ wire, log, groups, plan, checks }: World, life: Life): EventLog
     partitions: log.partitions,
     appendCharactersMax: plan.bounds.appendCharactersMax,
     append(name, partition, values) {
-      if (name === changeDeadLetters) checks.copies(life, partition, values);
-      return call(
+      const appended = call(
         ...(['append', name, partition] as const),
         async fault => {
           const base = await log.append(name, partition, values);
@@ -56,6 +55,11 @@ function logOf({ wire, log, groups, plan, checks }: World, life: Life): EventLog
         },
         'twice',
       );
+      if (name === changeDeadLetters) {
+        checks.copies(life, partition, values);
+        appended.catch(() => checks.givesUpCopies(life, partition));
+      }
+      return appended;
     },
     read: (name, partition, from, max, waitMs, signal) =>
       call(

@@ -230,6 +230,12 @@ export class RoadChecks {
     }
   }
 
+  /** A copy could not be appended: nothing is owed of those that were to go behind it, their rows are there. */
+  givesUpCopies(life: Life, partition: number): void {
+    const { uncopied } = this.facts;
+    for (const id of uncopied.keys()) if (id.startsWith(`${life.name} ${partition} `)) uncopied.delete(id);
+  }
+
   /** All that the store holds of a partition. */
   stored(partition: number): void {
     const { facts } = this;

@@ -79,7 +79,8 @@ export class Winners {
       if (!isRefusal(error)) throw error;
       // A trigger that rolls the whole transaction back is not a refusal of one row.
       if (!this.database.db.isTransaction) throw new Unavailable(messageOf(error), { cause: error });
-      return messageOf(error);
+      // A trigger is asked before the keys are: one that came later refuses what is there.
+      return this.isRepeat(w) ? repeat : messageOf(error);
     }
     part.room--;
     part.inserted++;

@@ -345,6 +345,16 @@ function setsAside(made: () => CouponStoreUnderTest): void {
     await made().allow(road.user(2));
   });
 
+  it('does not set aside who has a row, when what refuses it came later', async () => {
+    const road = await open();
+    await road.commit({ won: road.wins(1, 2), next: 3 });
+    await made().refuse(road.user(2));
+    const repeated = await road.commit({ won: [road.won(2)] });
+    assert.deepEqual(repeated, { kind: 'committed', inserted: 0, refused: [], restored: [] });
+    assert.deepEqual(await road.asides(), []);
+    await made().allow(road.user(2));
+  });
+
   it('redrives: the same win again has its row once the cause is gone, and is set aside no more', async () => {
     const road = await open();
     await made().refuse(road.user(2));
