@@ -340,4 +340,10 @@ export const doorMutants: readonly Mutant[] = [
     find: "return !isUserId(raw.userId) ? 'bad userId' : !isRequestKey(raw.key)",
     replace: 'return !isRequestKey(raw.key)',
   },
+  {
+    name: 'ahead leaves out the one in front',
+    file: 'status.ts',
+    find: 'Math.max(0, offset - next);',
+    replace: 'Math.max(0, offset - next - 1);',
+  },
 ];

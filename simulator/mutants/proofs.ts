@@ -34,7 +34,7 @@ export const proofs: Record<CheckName, string | NoProof> = {
   door_unknown_true: 'who looks a coupon up joins the read that is out',
   door_duplicate_true: 'a duplicate is told another slot',
   key_never_lost: 'a retry with the key that won is a duplicate',
-  ahead_true: 'who waits for any partition stands in one line',
+  ahead_true: 'ahead leaves out the one in front',
   stream_forward: 'the outcome is told, and told again',
   outcome_true: 'a later win answers an earlier loss',
   outcome_stays: 'a board that is missing has nothing committed',
