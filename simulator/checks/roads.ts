@@ -338,6 +338,8 @@ export class RoadChecks {
   }
 
   shown(partition: number): void {
+    // A commit that the store has lost since may have been on its way here.
+    this.compared(partition, false);
     const { facts } = this;
     const shown = this.shared.board.stateOf(partition)?.committedNext ?? 0;
     const most = facts.checkpointMax[partition] as number;
