@@ -6,7 +6,7 @@
  *   --seed <n>     only this one            --trace      print what happened in it
  *   --jobs <n>     threads (1); the hash of the run is the same with any number of them
  *   Every 20 s it says on stderr how far it is: all seeds up to there, and their hash.
- *   --all          goes on after a seed that fails, and names all of them
+ *   --all          goes on after a seed that fails, and names each when it is found
  *   --json         nothing but the summary, for programs
  */
 
@@ -47,7 +47,13 @@ async function main(): Promise<number> {
     return `${total.seeds} seeds in ${s.toFixed(1)} s (${(total.seeds / s).toFixed(0)} a second), ${total.steps} events, ${hours} hours of the clusters' time, hash ${hashOf(total)}`;
   };
   const share = { from: first, seeds, all: values.all };
+  let named = 0;
   const total = await runOnThreads(share, jobs, new URL(import.meta.url), soFar => {
+    if (values.all && !values.json) {
+      for (const { seed, failure } of soFar.failed.slice(named))
+        console.log(`seed ${seed} fails ${failure.check}: ${failure.detail}`);
+      named = soFar.failed.length;
+    }
     if (performance.now() - toldAt < tellMs) return;
     toldAt = performance.now();
     console.error(`${lineOf(soFar)}, ${soFar.failed.length} failed`);
@@ -59,9 +65,7 @@ async function main(): Promise<number> {
   }
   console.log(lineOf(total));
   if (!failed[0]) return 0;
-  if (values.all)
-    for (const { seed, failure } of failed) console.log(`seed ${seed} fails ${failure.check}: ${failure.detail}`);
-  else console.log(`\n${await explain(failed[0])}`);
+  if (!values.all) console.log(`\n${await explain(failed[0])}`);
   return 1;
 }
 
