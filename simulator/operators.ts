@@ -11,7 +11,8 @@ const againMs = 400;
 /** While nobody serves. */
 const startMs = 20;
 /** An operator that is told to try a coupon that is not there yet tries no longer than this. */
-const triesMax = 500;
+/** More than a process is ever down for: a creation that is given up leaves a coupon that nobody can change. */
+const triesMax = 5_000;
 
 export class Operators {
   private readonly world: World;

@@ -40,6 +40,8 @@ interface Tenure {
   markFrom: number;
   /** Coupons decided about since markFrom, whose totals the next mark must name. */
   touched: Set<string>;
+  /** Where the next batch begins: between markFrom and there `touched` is whole. */
+  handledTo: number;
   /** Where the last mark that is in the change log ends: beyond markFrom while the ledger has not heard of it. */
   appendedTo: number;
 }
@@ -49,8 +51,10 @@ export function reserveStage(tools: ReserveTools, applyMax = applyBatchMax): Sta
   const tenures = new Map<number, Tenure>();
   const enter = async (partition: number, place: Present): Promise<number> => {
     await checkSameLog(partition, place, tools.log);
-    tenures.set(partition, { build: place.build, markFrom: place.told, touched: new Set(), appendedTo: place.told });
-    return Math.min(place.told, place.next);
+    const { build, told } = place;
+    const from = Math.min(told, place.next);
+    tenures.set(partition, { build, markFrom: told, touched: new Set(), handledTo: from, appendedTo: told });
+    return from;
   };
   /**
    * Winners of a process that died, or was taken over, with its part of a queue are in its build of the ledger and will
@@ -103,10 +107,14 @@ export function reserveStage(tools: ReserveTools, applyMax = applyBatchMax): Sta
     async handle(batch) {
       const { partition } = batch;
       const tenure = tenures.get(partition);
-      if (!tenure) return { kind: 'go_back', to: await begin(partition) };
+      // A loop that is ending may have begun behind this one, and left a tenure that knows nothing of its batches.
+      if (tenure?.handledTo !== batch.from) return { kind: 'go_back', to: await begin(partition) };
       const mend = unlessTakenOver(partition, tenure, batch.from);
       const known = decodeKnown(batch);
-      if (known.entries.length === 0) return done;
+      if (known.entries.length === 0) {
+        tenure.handledTo = batch.next;
+        return done;
+      }
       const applied = await applyInParts(batch, known, tenure, tools, applyMax);
       switch (applied.kind) {
         case 'missing':
@@ -121,6 +129,7 @@ export function reserveStage(tools: ReserveTools, applyMax = applyBatchMax): Sta
           const told = await tell(batch, known, applied, tenure, tools);
           // Refused: the ledger was emptied, rolled back or rebuilt meanwhile, so its places are not ours.
           if (!told) return mend(() => anew(partition));
+          tenure.handledTo = known.next;
           return known.next === batch.next ? done : { kind: 'go_back', to: known.next };
         }
       }

@@ -94,3 +94,21 @@ test('a loop that is ending takes from the one that follows it nothing of what t
   const last = (world.changes() as Mark[]).at(-1);
   assert.deepEqual([last?.from, last?.next, last?.counts.a?.sold_out, last?.counts.b?.sold_out], [2, 12, 1, 7]);
 });
+
+test('nor does one that begins behind it', async () => {
+  const memory = new MemoryLedger();
+  const tools = { ...world.tools, ledger: memory, store: world.store.it, board: world.board.it };
+  const stage = { ...reserveStage(tools), batchMax: 1 };
+  await world.open('a', 1);
+  await world.open('b', 1);
+  // All is decided by a process that ends before it appends.
+  world.log.faultsOf = changeLog;
+  world.log.faults.push('lose');
+  await assert.rejects(world.newReserve(memory).step(0));
+  const following = new PartitionLoop(stage, 0, world.tools);
+  while (following.place !== 1) await following.step(0);
+  await stage.begin(0);
+  await world.drain(following);
+  const [mark] = (world.changes() as Mark[]).filter(({ type }) => type === 'mark');
+  assert.deepEqual([mark?.from, mark?.next, Object.keys(mark?.counts ?? {}).sort()], [0, 2, ['a', 'b']]);
+});

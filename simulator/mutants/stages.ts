@@ -24,13 +24,13 @@ export const stageMutants: readonly Mutant[] = [
   {
     name: 'a new owner begins at next, not at told',
     file: 'reserve.ts',
-    find: 'return Math.min(place.told, place.next);',
-    replace: 'return place.next;',
+    find: 'const from = Math.min(told, place.next);',
+    replace: 'const from = place.next;',
   },
   {
     name: 'a new owner marks from next: a hole',
     file: 'reserve.ts',
-    find: 'markFrom: place.told, touched',
+    find: 'markFrom: told, touched',
     replace: 'markFrom: place.next, touched',
   },
   {
