@@ -40,8 +40,8 @@ export interface Done extends Used {
   held: number;
 }
 
-const held = new Set<Socket>();
 const done = { sent: 0 };
+const held = new Set<Socket>();
 
 function open(port: number): Socket {
   const socket = connect({ port, host: '127.0.0.1', localAddress: address });

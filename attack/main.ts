@@ -40,7 +40,7 @@ const number = (flag: 'requests' | 'ids' | 'http-ids' | 'rounds' | 'seconds' | '
 const [requests, ids, httpIds] = [number('requests'), number('ids'), number('http-ids')];
 const [rounds, seconds, rate] = [number('rounds'), number('seconds'), number('rate')];
 wholeNumber('faults-per-address', values['faults-per-address'], 0);
-/** A run without a fuzz: its stalls are those of the machine. */
+/** A run without a fuzz, whose stalls are those of the machine, ms. */
 const quietMs = 10_000;
 /** An event loop that is late by more has stood still, ms. */
 const stalledMsMax = 100;

@@ -60,7 +60,8 @@ function befall(world: World, fault: FaultPlan) {
   const { kind, server, partition, word } = fault;
   const instance = world.instances[fault.instance % world.instances.length];
   const ms = Math.max(0, Math.min(fault.ms, plan.calmAt - scheduler.now));
-  const over = (end: () => void) => void scheduler.in(ms, undefined, `fault ${fault.id} is over`, end);
+  const over = (end: () => void, lastsMs = ms) =>
+    void scheduler.in(lastsMs, undefined, `fault ${fault.id} is over`, end);
   switch (kind) {
     case 'kill':
       if (instance) world.kill(instance.life, ms);
@@ -105,9 +106,9 @@ function befall(world: World, fault: FaultPlan) {
       const users = (word % 3 === 0 ? plan.clients : first).map(client => client.userId);
       for (const userId of users) store.bar(userId);
       // Longer than the other faults: in many a run the first rows come only when those are over.
-      return void scheduler.in(fault.ms, undefined, `fault ${fault.id} is over`, () => {
+      return over(() => {
         for (const userId of users) store.allow(userId);
-      });
+      }, fault.ms);
     }
     case 'bad_request': {
       const { value, isBad } = badRequest(world, partition, word);

@@ -10,8 +10,10 @@ const patienceMs = 15_000;
 const againMs = 400;
 /** While nobody serves. */
 const startMs = 20;
-/** An operator that is told to try a coupon that is not there yet tries no longer than this. */
-/** More than a process is ever down for: a creation that is given up leaves a coupon that nobody can change. */
+/**
+ * An operator that is told to try a coupon that is not there yet tries no longer than this: for more than a process is
+ * ever down, since a creation that is given up leaves a coupon that nobody can change.
+ */
 const triesMax = 5_000;
 
 export class Operators {

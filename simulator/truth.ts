@@ -182,6 +182,10 @@ function phaseOf(
   return taken < stock ? 'open' : 'sold_out';
 }
 
+/** Who has the coupon that a request asked for, once it is decided. */
+export const holderOf = (verdict: Verdict): Winner | undefined =>
+  verdict.kind === 'won' ? verdict.winner : verdict.kind === 'lost' ? verdict.holder : undefined;
+
 /** How a request ends, in one word a reader can compare: what its task must say when it is done. */
 export function endOf({ key, verdict }: Known): string {
   switch (verdict.kind) {

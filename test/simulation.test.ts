@@ -38,8 +38,8 @@ suite('simulation', () => {
       assert.ok(check);
     });
   }
+  const plans = Array.from({ length: 300 }, (_, i) => planOf(i + 1));
   test('each bound is reached by crowds of a few, and a queue is full only where there are faults', () => {
-    const plans = Array.from({ length: 300 }, (_, i) => planOf(i + 1));
     for (const [name, isSmall] of Object.entries({
       acceptQueueMax: max => max < 20,
       filterBatchMax: max => max === 1,
@@ -56,7 +56,6 @@ suite('simulation', () => {
     assert.ok(whole.every(({ bounds }) => bounds.acceptQueueMax === acceptQueueMax));
   });
   test('an opening in the middle of a crowd, with answers that take longer than clocks may differ by, is planned', () => {
-    const plans = Array.from({ length: 300 }, (_, i) => planOf(i + 1));
     const late = plans.filter(
       ({ coupons, clients, slowMs, rates }) =>
         slowMs > clockSkewMsMax &&

@@ -54,6 +54,12 @@ export interface Failure {
   atMs: number;
 }
 
+/** Whether something is so, and until when it last was. */
+export interface Spell {
+  now: boolean;
+  until: number;
+}
+
 export class Facts {
   failure: Failure | undefined;
   readonly truth: TruePartition[];
@@ -62,16 +68,16 @@ export class Facts {
   /** Greatest next that the ledger had, and when it first passed each offset. */
   readonly nextMax: number[];
   readonly decidedAt: number[][];
-  /** Since when the ledger is behind where it was, and until when it last was. */
-  readonly behind: { now: boolean; until: number }[];
+  /** The ledger is behind where it was. */
+  readonly behind: Spell[];
   /** All that was ever in the change log: won, sale and refused, with the offset of the request. */
   readonly changesSeen: Set<string>[];
   readonly unreadable: number[][];
   readonly checkpointMax: number[];
   /** When the checkpoint last passed each offset. */
   readonly storedAt: number[][];
-  /** Whether the board may tell what a store that went back has lost, and until when it last did. */
-  readonly boardAhead: { now: boolean; until: number }[];
+  /** The board may tell what a store that went back has lost. */
+  readonly boardAhead: Spell[];
   /** Refused winners whose copy a process still has to append, by process and place. */
   readonly uncopied = new Map<string, Life>();
   readonly asideEver: Set<number>[];
@@ -116,6 +122,12 @@ export class Facts {
 
   truthOf(couponId: string): TruePartition {
     return this.truth[this.partitionOf(couponId)] as TruePartition;
+  }
+
+  /** Nothing is heard in between: what was so until now still counts as of now. */
+  note(spell: Spell, isSo: boolean): void {
+    if (spell.now || isSo) spell.until = this.now;
+    spell.now = isSo;
   }
 
   /** The first failure is the run's. */

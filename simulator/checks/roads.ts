@@ -8,7 +8,7 @@ import type { Life } from '../scheduler.ts';
 import type { SharedBoard, SharedLedger } from '../servers.ts';
 import type { MemoryStore } from '../store.ts';
 import { before, type Known, type TruePartition } from '../truth.ts';
-import { type Facts, rowId } from './facts.ts';
+import { type Facts, rowId, type Spell } from './facts.ts';
 
 interface Shared {
   ledger: SharedLedger;
@@ -186,10 +186,7 @@ export class RoadChecks {
     const { facts } = this;
     const next = this.shared.ledger.stateOf(partition)?.fold.frontier.next ?? 0;
     const most = facts.nextMax[partition] as number;
-    const behind = facts.behind[partition] as Facts['behind'][number];
-    if (behind.now) behind.until = facts.now;
-    behind.now = next < most;
-    if (behind.now) behind.until = facts.now;
+    facts.note(facts.behind[partition] as Spell, next < most);
     for (let offset = most; offset < next; offset++) (facts.decidedAt[partition] as number[])[offset] = facts.now;
     facts.nextMax[partition] = Math.max(most, next);
     // The board may have gone back as well.
@@ -200,12 +197,10 @@ export class RoadChecks {
   private compared(partition: number, isWhole: boolean): void {
     const { facts, shared } = this;
     if (facts.storeBacks === 0) return;
-    const ahead = facts.boardAhead[partition] as Facts['boardAhead'][number];
+    const ahead = facts.boardAhead[partition] as Spell;
     const isAhead =
       (shared.board.stateOf(partition)?.changeNext ?? 0) > shared.store.checkpointOf(partition).changeNext;
-    if (ahead.now) ahead.until = facts.now;
-    ahead.now = isAhead || (ahead.now && !isWhole);
-    if (ahead.now) ahead.until = facts.now;
+    facts.note(ahead, isAhead || (ahead.now && !isWhole));
   }
 
   couponCreated(couponId: string): void {
@@ -251,8 +246,7 @@ export class RoadChecks {
     for (let offset = Math.min(last.next, next); offset < next; offset++) storedAt[offset] = facts.now;
     this.compared(partition, false);
     // What was read before it went back is still on its way.
-    const ahead = facts.boardAhead[partition] as Facts['boardAhead'][number];
-    if (last.storeBacks < facts.storeBacks) ahead.until = facts.now;
+    if (last.storeBacks < facts.storeBacks) (facts.boardAhead[partition] as Spell).until = facts.now;
     const [has, ought] = [
       [clock, hash, strays],
       [truth.clockAt(next), this.hashAt(partition, next), truth.straysAt(next)],
@@ -337,9 +331,9 @@ export class RoadChecks {
     }
   }
 
-  shown(partition: number): void {
+  shown(partition: number, isWhole = false): void {
     // A commit that the store has lost since may have been on its way here.
-    this.compared(partition, false);
+    this.compared(partition, isWhole);
     const { facts } = this;
     const shown = this.shared.board.stateOf(partition)?.committedNext ?? 0;
     const most = facts.checkpointMax[partition] as number;
@@ -357,8 +351,7 @@ export class RoadChecks {
       'board_true',
       () => `it is written whole and shows ${shows}, the store went back to ${changeNext}`,
     );
-    this.compared(partition, true);
-    this.shown(partition);
+    this.shown(partition, true);
   }
 
   private truth(partition: number): TruePartition {

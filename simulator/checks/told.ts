@@ -5,8 +5,8 @@ import type { Closed, Created, Stocked } from '../../src/operator.ts';
 import type { Status } from '../../src/outcome.ts';
 import type { Task } from '../../src/task.ts';
 import type { Plan } from '../plan.ts';
-import { endOf, type Known, type Phase, type Winner } from '../truth.ts';
-import { type Facts, rowId } from './facts.ts';
+import { endOf, holderOf, type Known, type Phase, type Winner } from '../truth.ts';
+import { type Facts, rowId, type Spell } from './facts.ts';
 
 /** The clocks of a process and of a broker are each at most this far from the run's, ms. */
 export const skewMsMax = 900;
@@ -226,7 +226,7 @@ export class ToldChecks {
     const known = facts.truth[task.partition]?.entries[task.offset];
     if (!known) return facts.fail('outcome_true', `${show(task)} is not in the log`);
     const { verdict } = known;
-    const holder = verdict.kind === 'won' ? verdict.winner : verdict.kind === 'lost' ? verdict.holder : undefined;
+    const holder = holderOf(verdict);
     const mine = holder && holder.key === task.key ? holder : undefined;
     switch (status.state) {
       case 'accepted':
@@ -254,8 +254,8 @@ export class ToldChecks {
   private cameSoon(task: Task, from: number, at: number): void {
     const { facts } = this;
     const { partition, offset } = task;
-    const verdict = facts.truth[partition]?.entries[offset]?.verdict;
-    const holder = verdict?.kind === 'won' ? verdict.winner : verdict?.kind === 'lost' ? verdict.holder : undefined;
+    const entry = facts.truth[partition]?.entries[offset];
+    const holder = entry && holderOf(entry.verdict);
     if (holder && facts.asideEver[partition]?.has(holder.offset)) return;
     // Most losers hear sooner, and nobody has to: the push of the commit is for all that it covers.
     const storedAt = facts.storedAt[partition]?.[offset] ?? Number.POSITIVE_INFINITY;
@@ -282,7 +282,7 @@ export class ToldChecks {
     const id = rowId({ couponId: couponId as CouponId, userId: winner.userId as UserId, slot: winner.slot });
     const partition = facts.partitionOf(couponId);
     // Until persist looks, which it does every second, a board tells what a store that went back has lost.
-    const ahead = facts.boardAhead[partition] as Facts['boardAhead'][number];
+    const ahead = facts.boardAhead[partition] as Spell;
     const mayBeLost = ahead.now || ahead.until >= sentAt;
     const rows = mayBeLost ? facts.rowsEver : facts.rowsNow[partition];
     const reached = winner.offset < (facts.checkpointMax[partition] as number);
