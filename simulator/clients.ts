@@ -16,7 +16,7 @@ const patienceMs = 3_000;
 const againMs = 300;
 /** How often, and for how long, whoever has its outcome looks again. */
 const lookMs = 300;
-const asksAgainMs = 900;
+const asksAgainMs = 300;
 /** Places of which one task is sealed and opened again, which takes longer than its other checks. */
 const sealedEvery = 4;
 

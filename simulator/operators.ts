@@ -9,7 +9,7 @@ import type { World } from './world.ts';
 const patienceMs = 15_000;
 const againMs = 400;
 /** While nobody serves. */
-const startMs = 20;
+const startMs = 60;
 /**
  * An operator that is told to try a coupon that is not there yet tries no longer than this: for more than a process is
  * ever down, since a creation that is given up leaves a coupon that nobody can change.

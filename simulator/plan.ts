@@ -176,7 +176,7 @@ interface Focus {
 }
 
 /** Of focuses that are about time: a crowd that comes all along, mostly without keys. */
-const allAlong = { clients: [20, 40], keyed: [0, 0.3], inBurst: 0 };
+const allAlong = { clients: [12, 24], keyed: [0, 0.3], inBurst: 0 };
 /** What a seed may be about; a quarter of them are about everything at once. */
 const focuses = {
   everything: {},
@@ -214,7 +214,7 @@ const focuses = {
     allRoles: true,
     // Whoever asks at a board that goes back must not wait in a queue until it is right again.
     statusBatchMax,
-    ...{ stock: [8, 20], createdFirst: 1, clients: [12, 20], users: [20, 60], pollMs: 40 },
+    ...{ stock: [8, 20], createdFirst: 1, clients: [8, 14], users: [20, 60], pollMs: 40 },
     follow: 'poll',
   },
 } satisfies Record<string, Focus>;
@@ -324,7 +324,7 @@ const bound = (random: Random) => ({
 
 function instancesOf(random: Random, focus: Focus): InstancePlan[] {
   const { int, chance } = bound(random);
-  const n = int(focus.instancesMin ?? 1, 4);
+  const n = int(focus.instancesMin ?? 1, 3);
   const all = focus.allRoles ?? chance(0.5);
   const instances = Array.from({ length: n }, (_, i) => ({
     name: `p${i}`,
@@ -360,7 +360,7 @@ function clientsOf(
   const users = pick(focus.users ?? [1, 3, 8, 20, 60]);
   const keyed = pick(focus.keyed ?? [0, 0.3, 1]);
   const follow = focus.follow ?? pick(['stream', 'poll', undefined] as const);
-  return Array.from({ length: pick(focus.clients ?? [2, 5, 12, 25, 40]) }, (_, id) => {
+  return Array.from({ length: pick(focus.clients ?? [2, 4, 8, 12, 20]) }, (_, id) => {
     // Now and then one presses for a coupon that never will be, or comes before it is there.
     const afterMs = chance(0.1) ? 0 : 150;
     const couponId = chance(0.02) ? 'nowhere' : pick(coupons).couponId;
