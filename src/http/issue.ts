@@ -1,6 +1,6 @@
 /**
  * The button. This route is served in front of fastify, which costs 13 to 20 us a request, and mostly of node:http,
- * which costs 12 (presses.ts); errors, who asks, rates and metrics are the same mechanism as everywhere. What is cheap
+ * which costs 12 (bare.ts); errors, who asks, rates and metrics are the same mechanism as everywhere. What is cheap
  * to refuse is refused first.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
@@ -13,9 +13,9 @@ import type { Log, Metrics } from '../metrics.ts';
 import { keyHash, type Sealer, type Task } from '../task.ts';
 import { type Asked, addressOf, askedOf, headFault } from './asked.ts';
 import type { Auth } from './auth.ts';
+import { BareConnection } from './bare.ts';
 import { willEnd } from './connection.ts';
 import { drainBytesMax } from './limits.ts';
-import { PressConnection } from './presses.ts';
 import {
   malformed,
   notAccepted,
@@ -84,7 +84,7 @@ export class IssueRoute {
     if (typeof who !== 'string') return this.refuse(asker, replyOf(who), asked);
     const limited = this.tools.rates.refuse(who, () => addressOf(requestOf(asker)));
     if (limited) return this.refuse(asker, replyOf(limited), asked);
-    if (asker instanceof PressConnection || !hasBody(asked)) return this.issue(asker, couponId, who, asked);
+    if (asker instanceof BareConnection || !hasBody(asked)) return this.issue(asker, couponId, who, asked);
     const unfit = bodyFault(asked);
     if (unfit) return this.refuse(asker, replyOf(unfit), asked);
     readBody(asker.req, body => {
@@ -169,7 +169,7 @@ export class IssueRoute {
 
   /** While there may be a body that nobody reads. */
   private refuse(asker: Asker, reply: Reply, asked: Asked): void {
-    if (asker instanceof PressConnection || asker.req.complete || isBodySmall(asked)) this.send(asker, reply);
+    if (asker instanceof BareConnection || asker.req.complete || isBodySmall(asked)) this.send(asker, reply);
     else {
       this.note(reply);
       refuseUnread(asker, reply);
@@ -213,7 +213,7 @@ function couponIdOf(text: string): CouponId | undefined {
   return isCouponId(id) ? id : undefined;
 }
 
-const requestOf = (asker: Asker) => (asker instanceof PressConnection ? asker : asker.req);
+const requestOf = (asker: Asker) => (asker instanceof BareConnection ? asker : asker.req);
 
 const hasBody = ({ contentLength, chunked }: Asked): boolean =>
   chunked || (contentLength !== undefined && contentLength !== '0');

@@ -18,8 +18,8 @@ export const unreadMsMax = 30_000;
 export const pipelinedMax = 32;
 /** Bytes of a request's line and headers. */
 export const headBytesMax = 16 * 1024;
-/** Bytes of a press that is read without node:http: browsers send some 700. */
-export const pressBytesMax = 4 * 1024;
+/** Bytes of a head that is read without node:http: browsers send some 700. */
+export const bareHeadBytesMax = 4 * 1024;
 /** Bytes of a refused request's body that are read and thrown away so that the answer arrives; then it is cut. */
 export const drainBytesMax = 8 * 1024 * 1024;
 /** A path parameter: longer ones are of no route. The whole head is bounded anyway. */

@@ -5,12 +5,12 @@
 import type { ServerResponse } from 'node:http';
 import { messageOf } from '../errors.ts';
 import type { Log } from '../metrics.ts';
+import { BareConnection } from './bare.ts';
 import { willEnd } from './connection.ts';
-import { PressConnection } from './presses.ts';
 import type { Reply } from './problem.ts';
 
 /** Who waits for an answer. */
-export type Asker = ServerResponse | PressConnection;
+export type Asker = ServerResponse | BareConnection;
 
 /** Something that has bytes to write when the turn is over. */
 export interface Writer {
@@ -34,7 +34,7 @@ export class Replies {
   }
 
   send(asker: Asker, reply: Reply): void {
-    if (reply.ends && !(asker instanceof PressConnection)) willEnd(asker.req.socket);
+    if (reply.ends && !(asker instanceof BareConnection)) willEnd(asker.req.socket);
     this.askers.push(asker);
     this.replies.push(reply);
     this.schedule();
@@ -76,7 +76,7 @@ export class Replies {
 
   private answer(asker: Asker, reply: Reply): void {
     try {
-      if (asker instanceof PressConnection) asker.answer(reply);
+      if (asker instanceof BareConnection) asker.answer(reply);
       else {
         asker.writeHead(reply.status, reply.headers);
         asker.end(reply.body);

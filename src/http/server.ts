@@ -1,6 +1,7 @@
 /**
- * The HTTP side: presses of the button on the bare socket, bare node:http behind it for the other presses and for the
- * streams, fastify behind that for everything else, and one mechanism for all of errors, who is asking, rates, metrics.
+ * The HTTP side: presses of the button and strangers' questions on the bare socket, bare node:http behind it for the
+ * other presses and for the streams, fastify behind that for everything else, and one mechanism for all of errors, who
+ * is asking, rates, metrics.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -19,8 +20,10 @@ import type { Sealer } from '../task.ts';
 import { createAccess } from './access.ts';
 import { adminRoutes, lagRoute } from './admin.ts';
 import { type AuthSettings, createAuth } from './auth.ts';
+import { type BareConnection, BareConnections } from './bare.ts';
 import { Faults, guardConnections, isEnding, Pipelines, refuseUnreadable, tooManyPipelined } from './connection.ts';
 import { couponRoutes } from './coupons.ts';
+import type { Press } from './heads.ts';
 import { healthRoutes } from './health.ts';
 import { IssueRoute, issuePath } from './issue.ts';
 import {
@@ -37,7 +40,6 @@ import {
 import { meRoutes } from './me.ts';
 import { foreignFault, foreignPress, type Origin, originOf } from './origin.ts';
 import { pageRoute } from './page.ts';
-import { type Press, type PressConnection, Presses } from './presses.ts';
 import {
   malformed,
   type NotOffered,
@@ -153,7 +155,7 @@ export async function createHttp(tools: HttpTools): Promise<Http> {
       server = createServer(optionsOf(bounds), front.listener(handler));
       server.timeout = bounds.unreadMs;
       guardConnections(server, front.refuse, front.faults);
-      if (settings.api !== false) front.takePresses(server, bounds);
+      if (settings.api !== false) front.takeBare(server, bounds);
       return server;
     },
   });
@@ -210,7 +212,7 @@ function createFront(tools: HttpTools, bounds: Bounds) {
     return fault && closing(fault);
   };
   let isStopping = false;
-  let presses: Presses | undefined;
+  let bare: BareConnections | undefined;
   return {
     auth,
     faults,
@@ -218,21 +220,25 @@ function createFront(tools: HttpTools, bounds: Bounds) {
     issue,
     streams,
     refuse: (res: ServerResponse, fault: Problem) => replies.send(res, closing(fault)),
-    takePresses(server: Server, { checkMs, unreadMs }: Bounds) {
-      const serve = (connection: PressConnection, { couponId, asked, from }: Press) => {
+    takeBare(server: Server, { checkMs, unreadMs }: Bounds) {
+      const serve = (connection: BareConnection, { couponId, asked, from }: Press) => {
         const refusal = isStopping ? stopping : foreign(from);
         if (refusal) replies.send(connection, refusal);
         else issue.press(connection, couponId, asked);
       };
-      presses = new Presses(server, { host, bounds: { checkMs, unreadMs }, serve });
+      const isStrange = (segment: string) => !isStopping && !mayBeGiven(segment, tools.sealer);
+      bare = new BareConnections(server, {
+        ...{ host, bounds: { checkMs, unreadMs }, serve },
+        ...{ isStrange, stranger: unknown },
+      });
     },
     stop() {
       isStopping = true;
       streams.stop();
       replies.flushNow();
     },
-    closeIdle: () => presses?.closeIdle(),
-    closeAll: () => presses?.closeAll(),
+    closeIdle: () => bare?.closeIdle(),
+    closeAll: () => bare?.closeAll(),
     listener:
       (handler: Handler): Handler =>
       (req, res) => {
@@ -275,15 +281,11 @@ const closing = (fault: Problem): Reply => ({
 /** The one path segment between both, if the path is that. A query is ignored. */
 function between(url: string, head: string, tail: string): string | undefined {
   if (!url.startsWith(head)) return undefined;
-  let end = url.length;
-  if (!url.endsWith(tail)) {
-    end = url.indexOf('?');
-    if (end < 0 || !url.startsWith(tail, end - tail.length)) return undefined;
-  }
-  end -= tail.length;
-  if (end < head.length) return undefined;
+  const query = url.indexOf('?', head.length);
+  const end = (query < 0 ? url.length : query) - tail.length;
+  if (end < head.length || !url.startsWith(tail, end)) return undefined;
   const segment = url.slice(head.length, end);
-  return segment.includes('/') || segment.includes('?') ? undefined : segment;
+  return segment.includes('/') ? undefined : segment;
 }
 
 /** `segment` stands in a path. A broken escape: what is said of those elsewhere is said of it. */

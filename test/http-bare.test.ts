@@ -1,17 +1,22 @@
-/** Presses that are read without node:http must not be told from those that come through it. */
+/** What is read without node:http must not be told from what comes through it. */
 import assert from 'node:assert/strict';
 import { EventEmitter, once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { after, before, describe, test } from 'node:test';
 import { requestLog } from '../src/entry.ts';
+import { BareConnection } from '../src/http/bare.ts';
+import { pressOf, strangersIn } from '../src/http/heads.ts';
 import { keepAliveMs } from '../src/http/limits.ts';
-import { PressConnection, pressOf } from '../src/http/presses.ts';
 import { call, raw, until } from './support/calls.ts';
 import { type MemoryApp, startMemoryApp } from './support/memory-app.ts';
 
 const host = 'host: 127.0.0.1\r\n';
 const press = (user: string, more = '', path = '/coupons/welcome/issue') =>
   `POST ${path} HTTP/1.1\r\n${host}x-user-id: ${user}\r\n${more}\r\n`;
+
+const question = (path: string, more = '') => `GET ${path} HTTP/1.1\r\n${host}${more}\r\n`;
+/** Means nothing, and leaves the request to node:http. */
+const nodes = 'proxy-connection: keep-alive\r\n';
 
 /** As a client that writes the address in its absolute form: that is node:http's. */
 const roundabout = (bytes: string) => bytes.replace('POST /', 'POST http://127.0.0.1/');
@@ -71,6 +76,50 @@ describe('presses', () => {
         assert.equal(comparable(direct), comparable(around));
       });
     }
+  });
+
+  test('questions for tasks that nobody was given are answered as node:http answers them, however many in a row', async () => {
+    const ids = ['x', 'a'.repeat(400), 'a'.repeat(500), 'a%2Fb', "a!$&'()*+,;=:@.~_-", 'caf%C3%A9'];
+    for (const path of ids.flatMap(id => [`/tasks/${id}`, `/tasks/${id}/events`])) {
+      const direct = await raw(app.port, question(path), isWhole(1));
+      const around = await raw(app.port, question(path, nodes), isWhole(1));
+      assert.match(direct, /UNKNOWN_TASK/);
+      assert.equal(comparable(direct), comparable(around), path);
+    }
+    const many = Array.from({ length: 500 }, (_, i) => question(`/tasks/${i}`)).join('');
+    const text = await raw(app.port, many, isWhole(500));
+    assert.deepEqual(new Set(statuses(text)), new Set(['404']));
+    // Node:http has no more than some tens of one connection in hand.
+    const around = await raw(app.port, many.replaceAll(host, host + nodes), isWhole(33));
+    assert.ok(statuses(around).includes('429'));
+  });
+
+  test('what stands between such questions is answered in its place', async () => {
+    const { taskId } = JSON.parse(/\{.*\}$/s.exec(await inTurn([press('una')]))?.[0] ?? '') as { taskId: string };
+    const [strange, genuine] = [question('/tasks/x'), question(`/tasks/${taskId}`)];
+    const cases: [string, string[]][] = [
+      [strange + press('ova'), ['404', '202']],
+      [strange + strange + genuine + strange, ['404', '404', '200', '404']],
+      [`${strange}GET /healthz HTTP/1.1\r\n${host}\r\n${strange}`, ['404', '200', '404']],
+      [strange + question('/tasks/%zz'), ['404', '400']],
+      [`${strange}\u0001 garbage\r\n\r\n`, ['404', '400']],
+    ];
+    for (const [bytes, ought] of cases) {
+      const text = await raw(app.port, bytes, got => statuses(got).length === ought.length && /\}$/.test(got));
+      assert.deepEqual(statuses(text), ought, bytes);
+    }
+  });
+
+  test("such a question may come in any pieces, and what begins as one is node:http's after a while", async () => {
+    const two = question('/tasks/x') + question('/tasks/y/events');
+    for (let at = 1; at < two.length; at++) {
+      const text = await inPieces([two.slice(0, at), two.slice(at)], isWhole(2));
+      assert.deepEqual(statuses(text), ['404', '404'], `${at}`);
+    }
+    const other = await startMemoryApp({ bounds: { headersMs: 50, checkMs: 20 } });
+    assert.deepEqual(statuses(await raw(other.port, `${two}GET /tasks/z`)), ['404', '404']);
+    assert.match(await raw(other.port, 'GET /ta'), /^HTTP\/1\.1 400 /);
+    await other.stop();
   });
 
   test('a connection that brings anything else is handed over, and goes on', async () => {
@@ -194,28 +243,38 @@ async function connected(port: number): Promise<Socket> {
   return socket;
 }
 
-test('a connection is ended when it rests too long, or leaves an answer unread', () => {
-  class Double extends EventEmitter {
-    writable = true;
-    writableLength = 0;
-    isDestroyed = false;
-    handedOver = false;
-    write() {}
-    pause() {}
-    resume() {}
-    unshift() {}
-    destroy() {
-      this.isDestroyed = true;
-    }
+class Double extends EventEmitter {
+  writable = true;
+  writableLength = 0;
+  isDestroyed = false;
+  handedOver = false;
+  write() {}
+  pauses: string[] = [];
+  pause() {
+    this.pauses.push('pause');
   }
+  resume() {
+    this.pauses.push('resume');
+  }
+  unshift() {}
+  destroy() {
+    this.isDestroyed = true;
+  }
+}
+
+const begin = (double: Double, elapsed = () => 0) =>
+  new BareConnection(double as unknown as Socket, {
+    ...{ elapsed, ended() {}, serve() {} },
+    ...{ isStrange: () => true, stranger: { status: 404, headers: [], body: '' } },
+    handOver() {
+      double.handedOver = true;
+    },
+  });
+
+test('a connection is ended when it rests too long, or leaves an answer unread', () => {
   const begun = (answered: boolean, unread = 0) => {
     const double = new Double();
-    const connection = new PressConnection(double as unknown as Socket, {
-      ...{ elapsed: () => now, ended() {}, serve() {} },
-      handOver() {
-        double.handedOver = true;
-      },
-    });
+    const connection = begin(double, () => now);
     double.emit('data', Buffer.from(press('ann')));
     if (answered) connection.answer({ status: 202, headers: [], body: '' });
     double.writableLength = unread;
@@ -272,4 +331,48 @@ test('a press is one head, whole, and says nothing of how HTTP goes on', () => {
     'more than a press needs': whole.replace('example: b', `example: ${'b'.repeat(4096)}`),
   };
   for (const [name, text] of Object.entries(others)) assert.ok(!isPress(text), name);
+});
+
+test('a question for a strange task is one head, whole, and says nothing of how HTTP goes on', () => {
+  const read = (text: string) => strangersIn(Buffer.from(text, 'latin1'), segment => segment !== 'given');
+  const whole = question('/tasks/x', 'connection: keep-alive\r\ncontent-length: 0\r\nexample: b\t c \r\n');
+  assert.deepEqual(read(whole), { count: 1, end: whole.length, isOpen: false });
+  for (let end = 1; end < whole.length; end++) {
+    assert.deepEqual(read(whole + whole.slice(0, end)), { count: 1, end: whole.length, isOpen: true }, `${end} bytes`);
+  }
+  const others: Record<string, string> = {
+    'a line break of one byte': whole.replace('\r\n', '\n'),
+    'a line that goes on': whole.replace('b\t c', 'b\r\n c'),
+    'a byte above ASCII': whole.replace('b\t c', 'b\xe9c'),
+    'HTTP/1.0': whole.replace('HTTP/1.1', 'HTTP/1.0'),
+    'another method': whole.replace('GET', 'HEAD'),
+    'another route': whole.replace('/tasks/x', '/tasks/x/y'),
+    'no id': whole.replace('/tasks/x', '/tasks/'),
+    'a query': whole.replace('/tasks/x', '/tasks/x?a=b'),
+    'two hosts': whole.replace(host, host + host),
+    'no host': whole.replace(host, ''),
+    'a body': whole.replace('length: 0', 'length: 1'),
+    'two lengths': whole.replace('example: b', 'content-length: 0'),
+    'an end': whole.replace('keep-alive', 'close'),
+    chunks: whole.replace('example', 'Transfer-Encoding'),
+    'an expectation': whole.replace('example', 'Expect'),
+    'more than it needs': whole.replace('example: b', `example: ${'b'.repeat(4096)}`),
+    'one that somebody was given': whole.replace('/tasks/x', '/tasks/given'),
+  };
+  for (const [name, text] of Object.entries(others)) {
+    assert.deepEqual(read(whole + text + whole), { count: 1, end: whole.length, isOpen: false }, name);
+  }
+  assert.ok(!read(`GET /tasks/${'x'.repeat(4096)}`).isOpen, 'too long to become one');
+});
+
+test('whoever fills whole reads with such questions gives way to others between them', async () => {
+  const full = question('/tasks/x').repeat(2_000).slice(0, 65_536);
+  const [some, all] = [new Double(), new Double()];
+  begin(some);
+  begin(all);
+  some.emit('data', Buffer.from(full.slice(0, -1)));
+  all.emit('data', Buffer.from(full));
+  assert.deepEqual([some.pauses, all.pauses], [[], ['pause']]);
+  await new Promise(setImmediate);
+  assert.deepEqual([some.pauses, all.pauses], [[], ['pause', 'resume']]);
 });
