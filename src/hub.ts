@@ -99,7 +99,9 @@ export class Hub {
       again: false,
       gone: false,
     };
-    insert(this.line(task.partition).undecided, watcher);
+    const line = this.line(task.partition);
+    if (task.offset < line.decidedNext) line.uncommitted.add(watcher);
+    else insert(line.undecided, watcher);
     this.watching++;
     this.stopTicking ??= this.host.every(progressMsMin, () => this.tick());
     void this.look(watcher);
@@ -206,10 +208,8 @@ export class Hub {
       // The answer for one of each brings the frontiers for all; those that should be final are asked about again.
       const firsts = [line.undecided[0], line.uncommitted.values().next().value];
       for (const watcher of firsts) if (watcher) void this.look(watcher);
-      // One whose first reading failed, or came from a place behind the frontier, is not met by a later hint.
-      for (const watcher of line.undecided) {
-        if (!watcher.status || watcher.task.offset < line.decidedNext) void this.look(watcher);
-      }
+      // One whose first reading failed may be met by no later hint.
+      for (const watcher of line.undecided) if (!watcher.status) void this.look(watcher);
       for (const watcher of line.uncommitted) {
         const waits = watcher.status?.state === 'reserved' && watcher.task.offset >= line.committedNext;
         if (!waits) void this.look(watcher);

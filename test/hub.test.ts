@@ -183,6 +183,21 @@ suite('one watcher', () => {
     await settle();
     assert.deepEqual(mia.last(), issued(1));
   });
+  test('one who comes behind what is decided, while only the store answers, is told by the push of the commit', async () => {
+    const first = watch('leo', 6);
+    on.hint({ decidedNext: 8 });
+    on.state.ledgerAway = true;
+    const [mia, nia] = [watch('mia', 7), watch('nia', 5)];
+    await settle();
+    // Nobody asks before the push.
+    [on.state.next, on.state.committedNext] = [8, 8];
+    hold('mia', 7, 1);
+    hold('nia', 5, 2);
+    hold('leo', 6, 3);
+    on.hint({ committedNext: 8 });
+    await settle();
+    assert.deepEqual([mia.last(), nia.last(), first.last()], [issued(1), issued(2), issued(3)]);
+  });
   test('a hint that is lost is made good by reading the frontier once a second', async () => {
     const mia = watch('mia', 7);
     await settle();

@@ -251,7 +251,7 @@ export const doorMutants: readonly Mutant[] = [
   {
     name: 'the hub reads first, and subscribes when it has read',
     file: 'hub.ts',
-    find: '    insert(this.line(task.partition).undecided, watcher);\n    this.watching++;\n    this.stopTicking ??= this.host.every(progressMsMin, () => this.tick());\n    void this.look(watcher);\n',
+    find: '    if (task.offset < line.decidedNext) line.uncommitted.add(watcher);\n    else insert(line.undecided, watcher);\n    this.watching++;\n    this.stopTicking ??= this.host.every(progressMsMin, () => this.tick());\n    void this.look(watcher);\n',
     replace:
       '    this.watching++;\n    this.stopTicking ??= this.host.every(progressMsMin, () => this.tick());\n    void this.look(watcher).then(() => {\n      const line = this.line(task.partition);\n      if (!watcher.gone && !line.uncommitted.has(watcher)) insert(line.undecided, watcher);\n    });\n',
   },
