@@ -122,6 +122,20 @@ describe('presses', () => {
     await other.stop();
   });
 
+  test('half a question, and no more of it, is a fault of its address as it is through node:http', async () => {
+    const other = await startMemoryApp({ settings: { faultsPerAddress: 1 } });
+    const socket = connect({ port: other.port, host: '127.0.0.1', allowHalfOpen: true });
+    let text = '';
+    socket.on('data', chunk => {
+      text += String(chunk);
+    });
+    socket.end(`${question('/tasks/x')}GET /tasks/y`);
+    await once(socket, 'close');
+    assert.deepEqual(statuses(text), ['404', '400']);
+    assert.equal(await raw(other.port, question('/tasks/z'), isWhole(1)), '', 'shut out');
+    await other.stop();
+  });
+
   test('a connection that brings anything else is handed over, and goes on', async () => {
     const text = await inTurn([
       press('ann'),
@@ -264,7 +278,7 @@ class Double extends EventEmitter {
 
 const begin = (double: Double, elapsed = () => 0) =>
   new BareConnection(double as unknown as Socket, {
-    ...{ elapsed, ended() {}, serve() {} },
+    ...{ elapsed, ended() {}, serve() {}, broken() {} },
     ...{ isStrange: () => true, stranger: { status: 404, headers: [], body: '' } },
     handOver() {
       double.handedOver = true;

@@ -32,6 +32,7 @@ export class BareConnections {
   private readonly connections = new Set<BareConnection>();
   private readonly tools: BareTools;
   private readonly handOver: (socket: Socket) => void;
+  private readonly broken: (socket: Socket) => void;
   private stopChecking: (() => void) | undefined;
 
   /** Takes the server's connections before it does. */
@@ -41,6 +42,7 @@ export class BareConnections {
     this.handOver = socket => {
       for (const listener of listeners) listener.call(server, socket);
     };
+    this.broken = socket => void server.emit('clientError', new Error('half a request'), socket);
     server.removeAllListeners('connection');
     server.on('connection', (socket: Socket) => this.take(socket));
   }
@@ -60,6 +62,7 @@ export class BareConnections {
       elapsed: this.tools.host.elapsed,
       ended: () => this.forget(connection),
       handOver: this.handOver,
+      broken: this.broken,
     });
     this.connections.add(connection);
     this.stopChecking ??= this.tools.host.every(this.tools.bounds.checkMs, () => {
@@ -78,6 +81,8 @@ export class BareConnections {
 interface ConnectionTools extends Pick<BareTools, 'serve' | 'isStrange' | 'stranger'>, Pick<Host, 'elapsed'> {
   ended(): void;
   handOver(socket: Socket): void;
+  /** It ended in the middle of a request. */
+  broken(socket: Socket): void;
 }
 
 /** One press at a time: what comes while an answer is awaited waits for it, and is node:http's then. */
@@ -95,8 +100,7 @@ export class BareConnection {
   private answeredAt: number | undefined;
   private readonly listeners: [event: string, listener: (...args: never[]) => void][] = [
     ['data', (chunk: Buffer) => this.receive(chunk)],
-    // As node:http has it: who closes their half waits for nothing more.
-    ['end', () => this.socket.end()],
+    ['end', () => this.finish()],
     ['error', () => this.socket.destroy()],
     ['close', () => this.tools.ended()],
   ];
@@ -168,6 +172,13 @@ export class BareConnection {
     if (isOpen) this.begun = Buffer.from(rest);
     else if (rest.length > 0 && !this.press(rest)) this.handOver(rest);
     if (bytes.length >= fullReadBytes && !this.isGone) this.breathe();
+  }
+
+  /** As node:http has it: who closes their half waits for nothing more, and half a question is a fault. */
+  private finish(): void {
+    if (this.begun) this.tools.broken(this.socket);
+    else this.socket.end();
+    this.begun = undefined;
   }
 
   /** Where a read was full the next one would follow in the same turn, and others would wait for all of them. */
