@@ -379,6 +379,24 @@ test('a question for a strange task is one head, whole, and says nothing of how 
   assert.ok(!read(`GET /tasks/${'x'.repeat(4096)}`).isOpen, 'too long to become one');
 });
 
+test("a flood of questions is not node:http's because a read ended within one, and who leaves one begun is", () => {
+  const double = new Double();
+  const connection = begin(double);
+  const [head, tail] = [question('/tasks/x').slice(0, 20), question('/tasks/x').slice(20)];
+  const looked = () => {
+    connection.check(500);
+    return double.handedOver;
+  };
+  double.emit('data', Buffer.from(question('/tasks/x') + head));
+  for (let i = 0; i < 3; i++) {
+    assert.equal(looked(), false);
+    double.emit('data', Buffer.from(tail + head));
+  }
+  assert.equal(looked(), false);
+  double.emit('data', Buffer.from(tail.slice(0, 3)));
+  assert.equal(looked(), true);
+});
+
 test('whoever fills whole reads with such questions gives way to others between them', async () => {
   const full = question('/tasks/x').repeat(2_000).slice(0, 65_536);
   const [some, all] = [new Double(), new Double()];
