@@ -1,10 +1,12 @@
 /** What is read without node:http must not be told from what comes through it. */
 import assert from 'node:assert/strict';
 import { EventEmitter, once } from 'node:events';
-import { connect, type Socket } from 'node:net';
+import { createServer } from 'node:http';
+import { type AddressInfo, connect, type Socket } from 'node:net';
 import { after, before, describe, test } from 'node:test';
 import { requestLog } from '../src/entry.ts';
-import { BareConnection } from '../src/http/bare.ts';
+import { BareConnection, Turn } from '../src/http/bare.ts';
+import { willEnd } from '../src/http/connection.ts';
 import { pressOf, strangersIn } from '../src/http/heads.ts';
 import { keepAliveMs } from '../src/http/limits.ts';
 import { call, raw, until } from './support/calls.ts';
@@ -262,13 +264,16 @@ class Double extends EventEmitter {
   writableLength = 0;
   isDestroyed = false;
   handedOver = false;
-  write() {}
-  pauses: string[] = [];
+  written = '';
+  write(text: string) {
+    this.written += text;
+  }
+  isPaused = false;
   pause() {
-    this.pauses.push('pause');
+    this.isPaused = true;
   }
   resume() {
-    this.pauses.push('resume');
+    this.isPaused = false;
   }
   unshift() {}
   destroy() {
@@ -276,9 +281,9 @@ class Double extends EventEmitter {
   }
 }
 
-const begin = (double: Double, elapsed = () => 0) =>
+const begin = (double: Double, turn = new Turn(), elapsed = () => 0) =>
   new BareConnection(double as unknown as Socket, {
-    ...{ elapsed, ended() {}, serve() {}, broken() {} },
+    ...{ turn, elapsed, ended() {}, serve() {}, broken() {} },
     ...{ isStrange: () => true, stranger: { status: 404, headers: [], body: '' } },
     handOver() {
       double.handedOver = true;
@@ -288,7 +293,7 @@ const begin = (double: Double, elapsed = () => 0) =>
 test('a connection is ended when it rests too long, or leaves an answer unread', () => {
   const begun = (answered: boolean, unread = 0) => {
     const double = new Double();
-    const connection = begin(double, () => now);
+    const connection = begin(double, new Turn(), () => now);
     double.emit('data', Buffer.from(press('ann')));
     if (answered) connection.answer({ status: 202, headers: [], body: '' });
     double.writableLength = unread;
@@ -348,11 +353,15 @@ test('a press is one head, whole, and says nothing of how HTTP goes on', () => {
 });
 
 test('a question for a strange task is one head, whole, and says nothing of how HTTP goes on', () => {
-  const read = (text: string) => strangersIn(Buffer.from(text, 'latin1'), segment => segment !== 'given');
+  const read = (text: string, max = 9) => strangersIn(Buffer.from(text, 'latin1'), segment => segment !== 'given', max);
   const whole = question('/tasks/x', 'connection: keep-alive\r\ncontent-length: 0\r\nexample: b\t c \r\n');
-  assert.deepEqual(read(whole), { count: 1, end: whole.length, isOpen: false });
+  assert.deepEqual(read(whole), { count: 1, end: whole.length, goesOn: 'otherwise' });
   for (let end = 1; end < whole.length; end++) {
-    assert.deepEqual(read(whole + whole.slice(0, end)), { count: 1, end: whole.length, isOpen: true }, `${end} bytes`);
+    assert.deepEqual(
+      read(whole + whole.slice(0, end)),
+      { count: 1, end: whole.length, goesOn: 'begun' },
+      `${end} bytes`,
+    );
   }
   const others: Record<string, string> = {
     'a line break of one byte': whole.replace('\r\n', '\n'),
@@ -374,9 +383,10 @@ test('a question for a strange task is one head, whole, and says nothing of how 
     'one that somebody was given': whole.replace('/tasks/x', '/tasks/given'),
   };
   for (const [name, text] of Object.entries(others)) {
-    assert.deepEqual(read(whole + text + whole), { count: 1, end: whole.length, isOpen: false }, name);
+    assert.deepEqual(read(whole + text + whole), { count: 1, end: whole.length, goesOn: 'otherwise' }, name);
   }
-  assert.ok(!read(`GET /tasks/${'x'.repeat(4096)}`).isOpen, 'too long to become one');
+  assert.deepEqual(read(`GET /tasks/${'x'.repeat(4096)}`).goesOn, 'otherwise', 'too long to become one');
+  assert.deepEqual(read(whole.repeat(3), 2), { count: 2, end: 2 * whole.length, goesOn: 'more' });
 });
 
 test("a flood of questions is not node:http's because a read ended within one, and who leaves one begun is", () => {
@@ -397,14 +407,31 @@ test("a flood of questions is not node:http's because a read ended within one, a
   assert.equal(looked(), true);
 });
 
-test('whoever fills whole reads with such questions gives way to others between them', async () => {
-  const full = question('/tasks/x').repeat(2_000).slice(0, 65_536);
-  const [some, all] = [new Double(), new Double()];
-  begin(some);
-  begin(all);
-  some.emit('data', Buffer.from(full.slice(0, -1)));
-  all.emit('data', Buffer.from(full));
-  assert.deepEqual([some.pauses, all.pauses], [[], ['pause']]);
+test('a turn answers so many questions, whoever asks, and who waits for the next is served in order', async () => {
+  const turn = new Turn();
+  const doubles = [0, 1, 2].map(() => new Double());
+  for (const double of doubles) {
+    begin(double, turn);
+    double.emit('data', Buffer.from(question('/tasks/x').repeat(150)));
+  }
+  const answered = () => doubles.map(double => answersIn(double.written).length);
+  assert.deepEqual(answered(), [150, 106, 0]);
+  // What is paused is neither idle nor given to node:http.
+  for (const double of doubles.slice(1)) assert.ok(double.isPaused);
   await new Promise(setImmediate);
-  assert.deepEqual([some.pauses, all.pauses], [[], ['pause', 'resume']]);
+  assert.deepEqual(answered(), [150, 150, 150]);
+  for (const double of doubles) assert.ok(!double.isPaused && !double.handedOver);
+});
+
+test('of what stands behind an answer that ends the connection node:http makes nothing', async () => {
+  let made = 0;
+  const server = createServer((req, res) => {
+    made++;
+    willEnd(req.socket);
+    setImmediate(() => res.writeHead(400, ['connection', 'close']).end());
+  });
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  const text = await raw((server.address() as AddressInfo).port, `GET / HTTP/1.1\r\n${host}\r\n`.repeat(1_000));
+  assert.deepEqual([statuses(text), made], [['400'], 1]);
+  server.close();
 });

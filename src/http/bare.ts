@@ -27,9 +27,41 @@ export interface BareTools {
   stranger: Reply;
 }
 
+/** Questions that one turn of the event loop answers, whoever asks: who has more waits, and others have their turn. */
+const questionsPerTurn = 256;
+
+/** Who waits for the next turn, in the order in which they came to it. */
+export class Turn {
+  left = questionsPerTurn;
+  private readonly waiting: (() => void)[] = [];
+  private isPlanned = false;
+
+  use(questions: number): void {
+    this.left -= questions;
+    this.plan();
+  }
+
+  wait(goOn: () => void): void {
+    this.waiting.push(goOn);
+    this.plan();
+  }
+
+  private plan(): void {
+    if (this.isPlanned) return;
+    this.isPlanned = true;
+    setImmediate(() => {
+      this.isPlanned = false;
+      this.left = questionsPerTurn;
+      while (this.left > 0 && this.waiting.length > 0) this.waiting.shift()?.();
+      if (this.waiting.length > 0) this.plan();
+    });
+  }
+}
+
 /** The connections that have brought nothing else so far. */
 export class BareConnections {
   private readonly connections = new Set<BareConnection>();
+  private readonly turn = new Turn();
   private readonly tools: BareTools;
   private readonly handOver: (socket: Socket) => void;
   private readonly broken: (socket: Socket) => void;
@@ -63,6 +95,7 @@ export class BareConnections {
       ended: () => this.forget(connection),
       handOver: this.handOver,
       broken: this.broken,
+      turn: this.turn,
     });
     this.connections.add(connection);
     this.stopChecking ??= this.tools.host.every(this.tools.bounds.checkMs, () => {
@@ -79,6 +112,7 @@ export class BareConnections {
 }
 
 interface ConnectionTools extends Pick<BareTools, 'serve' | 'isStrange' | 'stranger'>, Pick<Host, 'elapsed'> {
+  turn: Turn;
   ended(): void;
   handOver(socket: Socket): void;
   /** It ended in the middle of a request. */
@@ -90,8 +124,8 @@ export class BareConnection {
   readonly socket: Socket;
   private readonly tools: ConnectionTools;
   private awaited = false;
-  /** To node:http. */
-  private isGone = false;
+  /** For the next turn. */
+  private waits = false;
   /** Came while an answer was awaited. */
   private held: Buffer[] = [];
   /** The beginning of a question. */
@@ -114,7 +148,7 @@ export class BareConnection {
   }
 
   get isIdle(): boolean {
-    return !this.awaited && !this.begun && this.socket.writableLength === 0;
+    return !this.awaited && !this.waits && !this.begun && this.socket.writableLength === 0;
   }
 
   answer(reply: Reply): void {
@@ -132,8 +166,8 @@ export class BareConnection {
   }
 
   check(unreadMs: number): void {
-    const { awaited, answeredAt, socket } = this;
-    if (awaited) return;
+    const { answeredAt, socket } = this;
+    if (this.awaited || this.waits) return;
     // Node:http knows how long one may take that has not asked yet, or has only begun to.
     if (answeredAt === undefined || this.isOverdue) this.handOver(this.begun);
     // A read may end anywhere in a flood of questions, and node:http takes ten times as long over a full one.
@@ -169,16 +203,29 @@ export class BareConnection {
   }
 
   private refuseStrangers(bytes: Buffer): void {
-    const { count, end, isOpen } = strangersIn(bytes, this.tools.isStrange);
+    const { turn, isStrange, stranger } = this.tools;
+    const { count, end, goesOn } = strangersIn(bytes, isStrange, turn.left);
     if (count > 0) {
       this.isOverdue = false;
-      this.write(this.tools.stranger, count);
+      turn.use(count);
+      this.write(stranger, count);
     }
     const rest = bytes.subarray(end);
+    if (goesOn === 'more') this.waitWith(rest);
     // A copy: the piece that it is of may be much larger.
-    if (isOpen) this.begun = Buffer.from(rest);
+    else if (goesOn === 'begun') this.begun = Buffer.from(rest);
     else if (rest.length > 0 && !this.press(rest)) this.handOver(rest);
-    if (bytes.length >= fullReadBytes && !this.isGone) this.breathe();
+  }
+
+  private waitWith(bytes: Buffer): void {
+    this.waits = true;
+    this.socket.pause();
+    this.tools.turn.wait(() => {
+      this.waits = false;
+      if (!this.socket.writable) return;
+      this.socket.resume();
+      this.refuseStrangers(bytes);
+    });
   }
 
   /** As node:http has it: who closes their half waits for nothing more, and half a question is a fault. */
@@ -189,17 +236,8 @@ export class BareConnection {
     this.isOverdue = false;
   }
 
-  /** Where a read was full the next one would follow in the same turn, and others would wait for all of them. */
-  private breathe(): void {
-    this.socket.pause();
-    setImmediate(() => {
-      if (!this.isGone) this.socket.resume();
-    });
-  }
-
   private handOver(unread?: Buffer): void {
     const { socket, tools } = this;
-    this.isGone = true;
     for (const [event, listener] of this.listeners) socket.off(event, listener as () => void);
     tools.ended();
     tools.handOver(socket);
@@ -208,8 +246,6 @@ export class BareConnection {
   }
 }
 
-/** What libuv reads at once. */
-const fullReadBytes = 65_536;
 const keptAlive = `connection: keep-alive\r\nkeep-alive: timeout=${Math.floor(keepAliveMs / 1000)}\r\n`;
 
 let dated = { second: 0, text: '' };

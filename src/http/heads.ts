@@ -36,15 +36,16 @@ export interface Strangers {
   count: number;
   /** Where they end. */
   end: number;
-  /** What follows may be the beginning of another. */
-  isOpen: boolean;
+  /** With `more` than `max` of them perhaps, with what may be the beginning of one, or with anything else or nothing. */
+  goesOn: 'more' | 'begun' | 'otherwise';
 }
 
 /** `isStrange` is asked for each task id, as it stands in the path. */
-export function strangersIn(bytes: Buffer, isStrange: (segment: string) => boolean): Strangers {
+export function strangersIn(bytes: Buffer, isStrange: (segment: string) => boolean, max: number): Strangers {
   const text = bytes.toString('latin1');
   let [count, end] = [0, 0];
   while (text.startsWith(beforeTask, end)) {
+    if (count >= max) return { count, end, goesOn: 'more' };
     question.lastIndex = end;
     const found = question.exec(text);
     const next = question.lastIndex;
@@ -53,7 +54,7 @@ export function strangersIn(bytes: Buffer, isStrange: (segment: string) => boole
     count++;
     end = next;
   }
-  return { count, end, isOpen: isBeginning(text, end) };
+  return { count, end, goesOn: isBeginning(text, end) ? 'begun' : 'otherwise' };
 }
 
 function isBeginning(text: string, at: number): boolean {

@@ -21,7 +21,7 @@ import { createAccess } from './access.ts';
 import { adminRoutes, lagRoute } from './admin.ts';
 import { type AuthSettings, createAuth } from './auth.ts';
 import { type BareConnection, BareConnections } from './bare.ts';
-import { Faults, guardConnections, isEnding, Pipelines, refuseUnreadable, tooManyPipelined } from './connection.ts';
+import { Faults, guardConnections, Pipelines, refuseUnreadable, tooManyPipelined } from './connection.ts';
 import { couponRoutes } from './coupons.ts';
 import type { Press } from './heads.ts';
 import { healthRoutes } from './health.ts';
@@ -242,8 +242,6 @@ function createFront(tools: HttpTools, bounds: Bounds) {
     listener:
       (handler: Handler): Handler =>
       (req, res) => {
-        // Behind an answer that ends the connection nothing is carried out: nobody would hear of it.
-        if (isEnding(req.socket)) return;
         if (isStopping) return replies.send(res, stopping);
         if (req.headers.host === undefined && req.httpVersionMinor === 1) return replies.send(res, nameless);
         // Without a socket: another answer is under way on it.
