@@ -1,7 +1,7 @@
 /**
  * `npm test`: the checks, then every test with real Redis, Postgres and Kafka. Arguments narrow it:
  *
- *   npm test -- test/sale.test.ts        this file (without the checks)
+ *   npm test -- test/sale.test.ts        this file (without the checks), or all of a folder
  *   npm test -- "sold out"               tests whose name matches
  *   npm test -- --test-only              any flag of `node --test`
  *
@@ -9,7 +9,7 @@
  * stdout are those of node's test runner; CI reads them.
  */
 import { execFile } from 'node:child_process';
-import { existsSync, globSync } from 'node:fs';
+import { existsSync, globSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
@@ -32,8 +32,8 @@ const CHECKS: readonly (readonly [string, ...string[]])[] = [
 
 async function main(args: readonly string[]): Promise<number> {
   const isFile = (arg: string): boolean =>
-    !arg.startsWith('-') && (existsSync(arg) || arg.includes('*') || arg.endsWith('.ts'));
-  const files = args.filter(isFile);
+    !arg.startsWith('-') && (existsSync(arg) || arg.includes('*') || arg.startsWith('test/') || arg.endsWith('.ts'));
+  const files = args.filter(isFile).map(arg => (isFolder(arg) ? join(arg, '**', '*.test.ts') : arg));
   for (const file of files)
     if (globSync(file).length === 0) refuse(`"${file}" is no test: give a file that is there, or a pattern of some.`);
   const flags = args.filter(arg => !isFile(arg)).map(arg => (arg.startsWith('-') ? arg : `--test-name-pattern=${arg}`));
@@ -46,6 +46,8 @@ async function main(args: readonly string[]): Promise<number> {
     await services?.stop();
   }
 }
+
+const isFolder = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
 
 function runTests(flags: readonly string[], files: readonly string[], services: Services | undefined): Promise<number> {
   const options = [
