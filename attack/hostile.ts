@@ -1,13 +1,13 @@
 /**
  * One hostile client in a process of its own, at the lowest priority, sending at most so many requests a second: what
  * it takes of the processors must not be taken for what it takes of the server. It has an address of its own, 127.0.0.2.
- * Arguments: port, behaviour, requests a second. It says `ready`, and, when it is asked, how much it did.
+ * Arguments: port, behaviour, requests a second, and the port of whom it asks for the API. It says `ready`, and, when it
+ * is asked, how much it did.
  */
 import { randomBytes } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
 import { constants, setPriority } from 'node:os';
 import { Forger, forgeries } from './forged.ts';
-import { type Used, used } from './neutral.ts';
 import { type OpenApi, requestText, type Shot } from './requests.ts';
 import { sampleOf, shots } from './shots.ts';
 
@@ -29,16 +29,28 @@ export const heldMin: { readonly [name in Behaviour]?: number } = {
   'slow-heads': slowMax,
   'idle-connections': idleMax,
 };
+/** A connection for each request; an address that does so is shut out. */
+export const isShutOut: Readonly<Record<Behaviour, boolean>> = {
+  ...{ 'slow-heads': false, 'idle-connections': false, 'huge-heads': true, garbage: true, forged: false, fuzz: true },
+};
 const ticksPerSecond = 50;
 /** Connections whose answers are still to come; beyond it nothing is sent. */
 const openMax = 200;
 
-export interface Done extends Used {
+export interface Done {
+  /** Of its processor, s, at `atMs`. */
+  cpuS: number;
+  atMs: number;
   /** Requests, or bytes of a slow head. */
   sent: number;
   /** Connections that are open now. */
   held: number;
 }
+
+const used = (): Pick<Done, 'cpuS' | 'atMs'> => {
+  const { user, system } = process.cpuUsage();
+  return { cpuS: (user + system) / 1e6, atMs: performance.now() };
+};
 
 const done = { sent: 0 };
 const held = new Set<Socket>();
@@ -114,9 +126,9 @@ function forgedFlood(port: number): (n: number) => void {
   };
 }
 
-async function main([port, name, perSecond]: string[]): Promise<void> {
+async function main([port, name, perSecond, apiPort]: string[]): Promise<void> {
   if (name === 'fuzz') {
-    const openApi = (await (await fetch(`http://127.0.0.1:${port}/openapi.json`)).json()) as OpenApi;
+    const openApi = (await (await fetch(`http://127.0.0.1:${apiPort}/openapi.json`)).json()) as OpenApi;
     const known = {
       couponIds: ['nobody-s'],
       newCouponIds: ['nobody-s'],

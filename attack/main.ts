@@ -93,7 +93,7 @@ const parts: Record<(typeof chosen)[number], () => Promise<readonly string[]>> =
       const figures = `${k.perSecond.map(n => n.toFixed(0)).join(' / ')} accepted a second, p99 ${k.p99Ms.map(ms).join(' / ')}`;
       const loop = `event loop late ${k.stalledMs.map(ms).join(' / ')}`;
       const cores = k.besideCpu.map(n => n.toFixed(2)).join(' / ');
-      const hostile = `it sent ${k.hostile.toFixed(0)} a second and had ${k.held} connections; cores beside the server ${cores}; others up to ${k.others.toFixed(2)}`;
+      const hostile = `it sent ${k.hostile.map(n => n.toFixed(0)).join(' / ')} a second, had ${k.held} connections and used ${cores} cores; others up to ${k.others.toFixed(2)}`;
       print(
         `  ${k.behaviour.padEnd(16)} ${share}; ${figures}; ${loop}; ${hostile}; the server uses ${k.cores.toFixed(3)} cores for it alone`,
       );

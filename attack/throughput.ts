@@ -3,10 +3,11 @@
  * connections, each time as another user; stretches with and without the hostile client take turns. It has an address of
  * its own, one thread, and the lowest priority: on a machine of its own it would take nothing of the server's processors.
  * So that it takes nothing here either, the clients have the last processor and the server the others, where there are
- * two; and the stretches without it have a neutral process beside them, which uses as much of a processor, at the same
- * priority, as it did when it was last measured. The ratio of what was accepted a second is then what it takes of the
- * server. The other ratio, by the server's CPU time, is free of everything that else runs, but is kind to a server whose
- * main thread is short of time and whose others are not.
+ * two; and in the stretches without it it does the same to a stand-in. (A simulator alone on the server's processor lost
+ * a tenth to a fifth of its speed beside that, and 2 to 7 % beside a process that only used as much of the other one.)
+ * The ratio of what was accepted a second is then what it takes of the server. The other ratio, by the server's CPU
+ * time, is free of everything else that runs, but is kind to a server whose main thread is short of time and whose
+ * others are not.
  */
 import { type ChildProcess, execFileSync, fork } from 'node:child_process';
 import { once } from 'node:events';
@@ -18,8 +19,7 @@ import { haveLoadTool, load } from '../bench/load.ts';
 import { alternate, median } from '../bench/rounds.ts';
 import { find } from '../scripts/services/program.ts';
 import { createClient } from '../src/client/index.ts';
-import { type Behaviour, type Done, heldMin } from './hostile.ts';
-import type { Used } from './neutral.ts';
+import { type Behaviour, type Done, heldMin, isShutOut } from './hostile.ts';
 import { startTarget, type TargetProfile } from './target.ts';
 
 const connections = 64;
@@ -58,7 +58,7 @@ interface Stretch {
   hostile: number;
   /** Connections that it had at the end. */
   held: number;
-  /** Cores that it used, or the neutral process in its place. */
+  /** Cores that it used. */
   besideCpu: number;
   stalledMs: number;
 }
@@ -75,10 +75,10 @@ export interface Kept {
   byWall: number;
   byCpu: number;
   /** Requests a second that it sent. */
-  hostile: number;
+  hostile: [beside: number, alone: number];
   /** Connections that it had at the end of a stretch, at least. */
   held: number;
-  /** Cores that it used, and the neutral process in its place. */
+  /** Cores that it used. */
   besideCpu: [beside: number, alone: number];
   /** Cores that other processes used, at most. */
   others: number;
@@ -103,6 +103,7 @@ async function beside(
   toTheServers();
   const target = await startTarget({ profile, flags, auth: 'none' });
   toTheClients();
+  const standIn = await startStandIn(isShutOut[behaviour] ? 'shut' : 'open');
   try {
     await createClient({ baseUrl: target.url, userId: 'admin' }).coupons.create({
       couponId: 'sale',
@@ -123,28 +124,21 @@ async function beside(
     // A cold process does less.
     await press(4);
     say(` ${behaviour}: alone | beside it`);
-    const hostile = async (): Promise<Stretch> => {
-      const { found, ...did } = await besideHostile(target.port, behaviour, rate, () => press(seconds));
-      return { ...found, ...did };
-    };
-    const { found: cores } = await besideHostile(target.port, behaviour, rate, async () => {
+    const beside = <T>(port: number, during: () => Promise<T>) =>
+      besideHostile([port, behaviour, rate, target.port], heldMin[behaviour] ?? 0, during);
+    const { found: cores } = await beside(target.port, async () => {
       const before = treeUsed(target.pid);
       await sleep(seconds * 1_000);
       return (treeUsed(target.pid) - before) / seconds;
     });
-    // How much of a processor it uses is not known before.
-    let { besideCpu } = await hostile();
+    const stretch = (port: number) => async (): Promise<Stretch> => {
+      const { found, ...did } = await beside(port, () => press(seconds));
+      return { ...found, ...did };
+    };
     const found = await alternate<Stretch>(
       [
-        { name: 'alone', run: () => besideNeutral(besideCpu, seconds, press) },
-        {
-          name: 'beside',
-          async run() {
-            const stretch = await hostile();
-            ({ besideCpu } = stretch);
-            return stretch;
-          },
-        },
+        { name: 'alone', run: stretch(standIn.port) },
+        { name: 'beside', run: stretch(target.port) },
       ],
       { rounds, triesMax: 2, spare: { ms: seconds * 2_500 }, say },
     );
@@ -161,57 +155,45 @@ async function beside(
       stalledMs: of(s => s.stalledMs),
       byWall: median(pairs.map(([a, b]) => b.perSecond / a.perSecond)),
       byCpu: median(pairs.map(([a, b]) => b.perCpu / a.perCpu)),
-      hostile: of(s => s.hostile)[0],
+      hostile: of(s => s.hostile),
       held: Math.min(...pairs.map(([, b]) => b.held)),
       besideCpu: of(s => s.besideCpu),
       others: Math.max(...found.map(round => round.others)),
     };
   } finally {
+    standIn.stop();
     await target.stop();
   }
+}
+
+async function startStandIn(door: 'shut' | 'open'): Promise<{ port: number; stop(): void }> {
+  const child = fork(join(import.meta.dirname, 'stand-in.ts'), [door]);
+  const [port] = await once(child, 'message', { signal: AbortSignal.timeout(hostileMsMax) });
+  return { port: port as number, stop: () => void child.kill('SIGKILL') };
 }
 
 type Press = (seconds: number) => Promise<Omit<Stretch, 'hostile' | 'held' | 'besideCpu'>>;
 
 async function besideHostile<T>(
-  port: number,
-  behaviour: Behaviour,
-  rate: number,
+  args: readonly (string | number)[],
+  held: number,
   during: () => Promise<T>,
 ): Promise<{ found: T } & Pick<Stretch, 'hostile' | 'held' | 'besideCpu'>> {
-  const child = fork(join(import.meta.dirname, 'hostile.ts'), [String(port), behaviour, String(rate)]);
+  const child = fork(join(import.meta.dirname, 'hostile.ts'), args.map(String));
   try {
     await once(child, 'message', { signal: AbortSignal.timeout(hostileMsMax) });
     const end = performance.now() + hostileMsMax;
     let before: Done;
     do {
-      if (performance.now() > end) throw new Error(`${behaviour} did not get the connections that it is to hold`);
+      if (performance.now() > end) throw new Error('the hostile client did not get the connections that it is to hold');
       await sleep(buildUpMs);
       before = await askedOf<Done>(child, 'done');
-    } while (before.held < (heldMin[behaviour] ?? 0));
+    } while (before.held < held);
     const found = await during();
     const after = await askedOf<Done>(child, 'done');
     const tookS = (after.atMs - before.atMs) / 1_000;
     const [hostile, besideCpu] = [(after.sent - before.sent) / tookS, (after.cpuS - before.cpuS) / tookS];
     return { found, hostile, held: after.held, besideCpu };
-  } finally {
-    child.kill('SIGKILL');
-  }
-}
-
-async function besideNeutral(cores: number, seconds: number, press: Press): Promise<Stretch> {
-  const child = fork(join(import.meta.dirname, 'neutral.ts'), [String(cores)]);
-  try {
-    await once(child, 'message', { signal: AbortSignal.timeout(hostileMsMax) });
-    const before = await askedOf<Used>(child, 'used');
-    const found = await press(seconds);
-    const after = await askedOf<Used>(child, 'used');
-    return {
-      ...found,
-      hostile: 0,
-      held: 0,
-      besideCpu: (after.cpuS - before.cpuS) / ((after.atMs - before.atMs) / 1_000),
-    };
   } finally {
     child.kill('SIGKILL');
   }
