@@ -67,7 +67,9 @@ export class TestNode {
         if (process.env.DIBS_TEST_LOG) process.stderr.write(`${this.child.pid} ${text}`);
       });
     }
-    this.ended = once(this.child, 'exit').then(([code, signal]) => String(signal ?? code));
+    // What it said last may be read behind the news of its end.
+    const heardOut = once(this.child, 'disconnect');
+    this.ended = Promise.all([once(this.child, 'exit'), heardOut]).then(([[code, signal]]) => String(signal ?? code));
   }
 
   /** Resolves once it can accept. */
