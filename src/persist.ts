@@ -13,7 +13,7 @@ import {
   requestDeadLetters,
   requestLog,
 } from './entry.ts';
-import { Alarm, messageOf } from './errors.ts';
+import { Alarm, messageOf, Unavailable } from './errors.ts';
 import type { Host } from './host.ts';
 import { gatherBatchMin, persistBatchMax, persistGatherMs } from './limits.ts';
 import { appendInParts, checkLastEntry } from './log.ts';
@@ -76,6 +76,9 @@ export function persistStage(tools: PersistTools): Stage {
     if (board && board.changeNext > changeNext)
       tools.say('warn', 'the store has gone back behind what the board shows', { partition });
     const setAside = await winnersSetAside(partition, tools.store);
+    const { changeNext: still } = await tools.store.checkpoint(partition);
+    // Letters of before it are missing there, and their winners would be told that they have a row.
+    if (still < changeNext) throw new Unavailable('the store went back while it was read');
     await tools.board.restore(partition, { changeNext, committedNext, setAside }, board?.changeNext);
     return changeNext;
   };
