@@ -4,13 +4,11 @@
  * priority. Argument: `shut` takes no connection, as a server does that has shut an address out; `open` keeps them and
  * reads. It says its port.
  */
-
-import type { AddressInfo } from 'node:net';
-import { BlockList, createServer, type Server, type SocketAddress } from 'node:net';
+import { type AddressInfo, BlockList, createServer, type Server } from 'node:net';
 import { constants, setPriority } from 'node:os';
 
 class Everybody extends BlockList {
-  override check(_address: SocketAddress | string): boolean {
+  override check(): boolean {
     return true;
   }
 }

@@ -104,8 +104,8 @@ async function beside(
   toTheServers();
   const target = await startTarget({ profile, flags, auth: 'none' });
   toTheClients();
-  const standIn = await startStandIn(isShutOut[behaviour] ? 'shut' : 'open');
   try {
+    using standIn = await startStandIn(isShutOut[behaviour] ? 'shut' : 'open');
     await createClient({ baseUrl: target.url, userId: 'admin' }).coupons.create({
       couponId: 'sale',
       name: 'Sale',
@@ -125,15 +125,15 @@ async function beside(
     // A cold process does less.
     await press(4);
     say(` ${behaviour}: alone | beside it`);
-    const beside = <T>(port: number, during: () => Promise<T>) =>
+    const withClient = <T>(port: number, during: () => Promise<T>) =>
       besideHostile([port, behaviour, rate, target.port], heldMin[behaviour] ?? 0, during);
-    const { found: cores } = await beside(target.port, async () => {
+    const { found: cores } = await withClient(target.port, async () => {
       const before = treeUsed(target.pid);
       await sleep(seconds * 1_000);
       return (treeUsed(target.pid) - before) / seconds;
     });
     const stretch = (port: number) => async (): Promise<Stretch> => {
-      const { found, ...did } = await beside(port, () => press(seconds));
+      const { found, ...did } = await withClient(port, () => press(seconds));
       return { ...found, ...did };
     };
     const found = await alternate<Stretch>(
@@ -162,15 +162,14 @@ async function beside(
       others: Math.max(...found.map(round => round.others)),
     };
   } finally {
-    standIn.stop();
     await target.stop();
   }
 }
 
-async function startStandIn(door: 'shut' | 'open'): Promise<{ port: number; stop(): void }> {
+async function startStandIn(door: 'shut' | 'open'): Promise<{ port: number } & Disposable> {
   const child = fork(join(import.meta.dirname, 'stand-in.ts'), [door]);
   const [port] = await once(child, 'message', { signal: AbortSignal.timeout(hostileMsMax) });
-  return { port: port as number, stop: () => void child.kill('SIGKILL') };
+  return { port: port as number, [Symbol.dispose]: () => void child.kill('SIGKILL') };
 }
 
 type Press = (seconds: number) => Promise<Omit<Stretch, 'hostile' | 'held' | 'besideCpu'>>;

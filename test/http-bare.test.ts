@@ -410,14 +410,20 @@ test("a flood of questions is not node:http's because a read ended within one, a
 test('a turn answers so many questions, whoever asks, and who waits for the next is served in order', async () => {
   const turn = new Turn();
   const doubles = [0, 1, 2].map(() => new Double());
-  for (const double of doubles) {
-    begin(double, turn);
+  const connections = doubles.map(double => {
+    const connection = begin(double, turn);
     double.emit('data', Buffer.from(question('/tasks/x').repeat(150)));
-  }
+    return connection;
+  });
   const answered = () => doubles.map(double => answersIn(double.written).length);
   assert.deepEqual(answered(), [150, 106, 0]);
   // What is paused is neither idle nor given to node:http.
   for (const double of doubles.slice(1)) assert.ok(double.isPaused);
+  for (const connection of connections) connection.check(500);
+  assert.deepEqual(
+    connections.map(({ isIdle }) => isIdle),
+    [true, false, false],
+  );
   await new Promise(setImmediate);
   assert.deepEqual(answered(), [150, 150, 150]);
   for (const double of doubles) assert.ok(!double.isPaused && !double.handedOver);

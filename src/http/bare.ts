@@ -214,7 +214,8 @@ export class BareConnection {
     if (goesOn === 'more') this.waitWith(rest);
     // A copy: the piece that it is of may be much larger.
     else if (goesOn === 'begun') this.begun = Buffer.from(rest);
-    else if (rest.length > 0 && !this.press(rest)) this.handOver(rest);
+    // Without a question in front it is known to be no press.
+    else if (rest.length > 0 && !(count > 0 && this.press(rest))) this.handOver(rest);
   }
 
   private waitWith(bytes: Buffer): void {
