@@ -24,9 +24,8 @@ import { startTarget, type TargetProfile } from './target.ts';
 
 const connections = 64;
 const stock = 10_000_000;
-/** What it builds up before is not measured; where it holds connections that takes longer. */
-const buildUpMs = 300;
-const holdMs = 1_500;
+/** What it builds up before is not measured. */
+const buildUpMs = 1_500;
 const hostileMsMax = 60_000;
 const processors = availableParallelism();
 const apart = processors > 1 && find('taskset') !== undefined;
@@ -186,7 +185,7 @@ async function besideHostile<T>(
     let before: Done;
     do {
       if (performance.now() > end) throw new Error('the hostile client did not get the connections that it is to hold');
-      await sleep(held > 0 ? holdMs : buildUpMs);
+      await sleep(buildUpMs);
       before = await askedOf<Done>(child, 'done');
     } while (before.held < held);
     const found = await during();
