@@ -2,23 +2,28 @@
 import type { Server, ServerResponse } from 'node:http';
 import { BlockList, type Socket, type SocketAddress } from 'node:net';
 import type { Host } from '../host.ts';
-import { headBytesMax, pipelinedMax, retryAfterS } from './limits.ts';
+import { headBytesMax, pipelinedMax, retryAfterS, shutOutMax } from './limits.ts';
 import { malformed, type Problem, problem, replyOf } from './problem.ts';
 import { Buckets, networkOf } from './rate.ts';
 
 /**
  * Counts by address what no client of ours sends, and no proxy passes on: what cannot be read as HTTP, comes too slowly
- * or too much at once. Each costs a connection, 0.1 ms; an address with too many of them gets none until it has a token again.
+ * or too much at once. Each costs a connection, 0.1 ms; an address with too many of them gets none until it has a token
+ * again. Its connections are kept a while, unread, then ended: who waits for an answer before asking on, as nearly all
+ * do, is slowed down by it. Who does not wait fills the room for them, and what comes beyond ends at once.
  */
 export class Faults extends BlockList {
   private readonly buckets: Buckets | undefined;
   private readonly host: Host;
+  private readonly shutOutMs: number;
+  private readonly kept = new Set<Socket>();
 
-  /** 0 for no limit. */
-  constructor(perSecond: number | undefined, host: Host) {
+  /** 0 for no limit; ms that a connection is kept. */
+  constructor(perSecond: number | undefined, host: Host, shutOutMs: number) {
     super();
     this.buckets = perSecond ? new Buckets(perSecond) : undefined;
     this.host = host;
+    this.shutOutMs = shutOutMs;
   }
 
   note({ remoteAddress = '' }: Socket): void {
@@ -27,9 +32,33 @@ export class Faults extends BlockList {
 
   /** Asked by node before it makes anything of a connection: closing it then costs 14 us, by its socket 28. */
   override check(address: SocketAddress | string): boolean {
+    if (this.kept.size < shutOutMax) return false;
+    return this.isShutOut(typeof address === 'string' ? address : address.address);
+  }
+
+  /** Whether this is one that is kept, and nobody else's. */
+  keep(socket: Socket): boolean {
+    // Without a fault of anybody nobody asks whose it is, which costs 2 us.
+    if (!this.buckets?.size || !this.isShutOut(socket.remoteAddress ?? '')) return false;
+    this.kept.add(socket);
+    const callOff = this.host.after(this.shutOutMs, () => socket.destroy());
+    // As much is read as the stream holds for who never asks for it.
+    socket
+      .on('error', () => {})
+      .on('close', () => {
+        callOff();
+        this.kept.delete(socket);
+      });
+    return true;
+  }
+
+  endKept(): void {
+    for (const socket of this.kept) socket.destroy();
+  }
+
+  private isShutOut(address: string): boolean {
     const { buckets } = this;
-    if (!buckets || buckets.size === 0) return false;
-    return buckets.waitMs(networkOf(typeof address === 'string' ? address : address.address), this.host.elapsed()) > 0;
+    return !!buckets?.size && buckets.waitMs(networkOf(address), this.host.elapsed()) > 0;
   }
 }
 
@@ -45,10 +74,16 @@ export function willEnd(socket: Socket): void {
 
 type Refuse = (res: ServerResponse, fault: Problem) => void;
 
-/** `refuse` answers and ends the connection. */
+/** Stands in front of all that takes the server's connections so far. `refuse` answers and ends the connection. */
 export function guardConnections(server: Server, refuse: Refuse, faults: Faults): void {
   // An option of net.Server that http does not pass on.
   (server as { blockList?: BlockList }).blockList = faults;
+  const takers = server.listeners('connection');
+  server.removeAllListeners('connection');
+  server.on('connection', (socket: Socket) => {
+    if (faults.keep(socket)) return;
+    for (const take of takers) take.call(server, socket);
+  });
   server.on('checkExpectation', (_req, res) => refuse(res, unmet));
   // With a listener it is ours to end what is kept for a next request, too.
   server.on('timeout', socket => {

@@ -28,6 +28,9 @@ export const paramLengthMax = 8 * 1024;
 export const bucketsMax = 50_000;
 /** An address that sent more than it may is shut out at most this long after its last fault. */
 export const debtMsMax = 10_000;
+/** Its connections meanwhile: each is kept this long, so many of all such addresses. */
+export const shutOutMsMax = 3_000;
+export const shutOutMax = 500;
 /** Verified tokens that are remembered. */
 export const tokensMax = 10_000;
 /** A verified token is believed this long before it is verified again, and never beyond its end. */

@@ -35,6 +35,7 @@ import {
   keepAliveMs,
   paramLengthMax,
   requestMsMax,
+  shutOutMsMax,
   unreadMsMax,
 } from './limits.ts';
 import { meRoutes } from './me.ts';
@@ -107,6 +108,8 @@ export interface Bounds {
   /** How often connections are held against both. */
   checkMs: number;
   unreadMs: number;
+  /** A connection of an address that is shut out is kept this long. */
+  shutOutMs: number;
   streams: number;
   streamsPerAddress: number;
 }
@@ -116,6 +119,7 @@ const boundsMax: Bounds = {
   requestMs: requestMsMax,
   checkMs: connectionCheckMs,
   unreadMs: unreadMsMax,
+  shutOutMs: shutOutMsMax,
   streams: streamsMax,
   streamsPerAddress: streamsPerAddressMax,
 };
@@ -154,8 +158,8 @@ export async function createHttp(tools: HttpTools): Promise<Http> {
     serverFactory: handler => {
       server = createServer(optionsOf(bounds), front.listener(handler));
       server.timeout = bounds.unreadMs;
-      guardConnections(server, front.refuse, front.faults);
       if (settings.api !== false) front.takeBare(server, bounds);
+      guardConnections(server, front.refuse, front.faults);
       return server;
     },
   });
@@ -200,7 +204,7 @@ function createFront(tools: HttpTools, bounds: Bounds) {
   const issue = new IssueRoute(shared);
   const streams = new Streams({ ...shared, bounds });
   const pipelines = new Pipelines();
-  const faults = new Faults(settings.faultsPerAddress, host);
+  const faults = new Faults(settings.faultsPerAddress, host, bounds.shutOutMs);
   const stopping = closing({ ...unavailable, detail: 'this server is stopping' });
   const nameless = closing(malformed('the header Host is missing'));
   const crowded = closing(tooManyPipelined);
@@ -237,7 +241,10 @@ function createFront(tools: HttpTools, bounds: Bounds) {
       streams.stop();
       replies.flushNow();
     },
-    closeIdle: () => bare?.closeIdle(),
+    closeIdle() {
+      bare?.closeIdle();
+      faults.endKept();
+    },
     closeAll: () => bare?.closeAll(),
     listener:
       (handler: Handler): Handler =>

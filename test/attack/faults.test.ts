@@ -1,7 +1,9 @@
 /** One address that sends what is no HTTP, again and again. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { dial } from '../../attack/sockets.ts';
+import { setTimeout } from 'node:timers/promises';
+import { dial, type Line } from '../../attack/sockets.ts';
+import { shutOutMax } from '../../src/http/limits.ts';
 import { startMemoryApp } from '../support/memory-app.ts';
 
 const ask = 'GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n';
@@ -13,6 +15,7 @@ test('an address that sends what cannot be read gets no connection until it has 
   let ms = Date.now();
   const app = await startMemoryApp({
     settings: { faultsPerAddress: 5 },
+    bounds: { shutOutMs: 20 },
     hostOf: host => ({ ...host, elapsed: () => ms }),
   });
   const sent = async (bytes: string, from?: string) => (await dial(app.port, bytes, from)).closed;
@@ -42,6 +45,7 @@ test('each fault counts, also of those who were connected before the first', asy
   let ms = Date.now();
   const app = await startMemoryApp({
     settings: { faultsPerAddress: 5 },
+    bounds: { shutOutMs: 20 },
     hostOf: host => ({ ...host, elapsed: () => ms }),
   });
   const asked = async () => (await dial(app.port, leave)).closed;
@@ -59,6 +63,38 @@ test('each fault counts, also of those who were connected before the first', asy
   ms += 10_300;
   assert.match(await asked(), /^HTTP\/1\.1 200 /);
   await app.stop();
+});
+
+// Each was ended at once, so the next one came at once: 5,000 a second took 0.15 of what others got.
+test('a connection of an address that is shut out is kept unread, so many of them, and ends with the server', async () => {
+  const timers: { ms: number; call(): void }[] = [];
+  const app = await startMemoryApp({
+    settings: { faultsPerAddress: 1 },
+    hostOf: host => ({
+      ...host,
+      elapsed: () => 0,
+      after(ms, call) {
+        if (ms !== 3_000) return host.after(ms, call);
+        timers.push({ ms, call });
+        return () => {};
+      },
+    }),
+  });
+  assert.match(await (await dial(app.port, garbage)).closed, /^HTTP\/1\.1 400 /);
+  const kept = await Promise.all(Array.from({ length: shutOutMax }, () => dial(app.port, leave)));
+  const isEnded = (line: Line) => Promise.race([line.closed.then(() => true), setTimeout(50, false)]);
+  // Beyond them it ends, and whoever is elsewhere is served.
+  assert.equal(await (await dial(app.port, leave)).closed, '');
+  assert.match(await (await dial(app.port, leave, '127.0.0.2')).closed, /^HTTP\/1\.1 200 /);
+  assert.deepEqual(await Promise.all(kept.map(isEnded)), Array(shutOutMax).fill(false));
+
+  timers[0]?.call();
+  assert.equal(await Promise.race(kept.map(line => line.closed)), '');
+  const next = await dial(app.port, leave);
+  assert.equal(await isEnded(next), false);
+  await app.stop();
+  assert.equal(await next.closed, '');
+  assert.deepEqual(new Set(await Promise.all(kept.map(line => line.closed))), new Set(['']));
 });
 
 test('requests that are refused for what they ask are no faults', async () => {
