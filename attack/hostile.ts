@@ -15,6 +15,7 @@ export const behaviours = {
   'slow-heads': '1,000 connections, each a head that comes byte by byte',
   'idle-connections': '5,000 connections from one address that asked once and are kept',
   'huge-heads': 'heads of 15 KiB, and of 20 KiB, which are too large',
+  flood: 'the same, by one that waits for no answer before it connects again',
   garbage: 'requests ahead of their answers with garbage behind them',
   forged: 'forged task ids, as tasks and as streams, ahead of their answers',
   fuzz: 'requests by chance and by schema, a connection each',
@@ -31,10 +32,11 @@ export const heldMin: { readonly [name in Behaviour]?: number } = {
 };
 /** A connection for each request; an address that does so is shut out. */
 export const isShutOut: Readonly<Record<Behaviour, boolean>> = {
-  ...{ 'slow-heads': false, 'idle-connections': false, 'huge-heads': true, garbage: true, forged: false, fuzz: true },
+  ...{ 'slow-heads': false, 'idle-connections': false, forged: false },
+  ...{ 'huge-heads': true, flood: true, garbage: true, fuzz: true },
 };
 const ticksPerSecond = 50;
-/** Connections whose answers are still to come; beyond it nothing is sent. */
+/** Connections whose answers are still to come; beyond it nothing is sent, but by who floods. */
 const openMax = 200;
 
 export interface Done {
@@ -66,8 +68,8 @@ function open(port: number): Socket {
 /** Answers a function that does `n` of it. */
 function behaviour(name: Behaviour, port: number): (n: number) => void {
   /** A connection for each. */
-  const each = (make: () => string) => (n: number) => {
-    for (let i = 0; i < n && held.size < openMax; i++) {
+  const each = (make: () => string, most: number) => (n: number) => {
+    for (let i = 0; i < n && held.size < most; i++) {
       open(port).end(Buffer.from(make(), 'latin1'));
       done.sent++;
     }
@@ -91,17 +93,21 @@ function behaviour(name: Behaviour, port: number): (n: number) => void {
         }
       };
     case 'huge-heads':
-      return each(() => requestText('GET', '/healthz', [`x-huge: ${'v'.repeat(done.sent % 2 ? 15_000 : 20_000)}`]));
+      return each(huge, openMax);
+    case 'flood':
+      return each(huge, Number.POSITIVE_INFINITY);
     case 'garbage':
-      return each(() => `${'GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n'.repeat(8)}\u0001\u0002 garbage\r\n\r\n`);
+      return each(() => `${'GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n'.repeat(8)}\u0001\u0002 garbage\r\n\r\n`, openMax);
     case 'forged':
       return forgedFlood(port);
     case 'fuzz': {
       const batch = made;
-      return each(() => (batch[done.sent % batch.length] as Shot).bytes);
+      return each(() => (batch[done.sent % batch.length] as Shot).bytes, openMax);
     }
   }
 }
+
+const huge = () => requestText('GET', '/healthz', [`x-huge: ${'v'.repeat(done.sent % 2 ? 15_000 : 20_000)}`]);
 
 let made: Shot[] = [];
 const operatorsLine = /^POST \/coupons[ ?]|^\w+ \/(admin|coupons\/[^/ ]*\/(stock|close|stats))/;

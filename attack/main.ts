@@ -4,11 +4,12 @@
  *   --parts <a,b>       of fuzz, forged, throughput (all)    --profile <p>    embedded, or cluster on servers of its own
  *   --requests <n>      of fuzz (100000)                     --seed <n>       of fuzz and forged (by chance, printed)
  *   --ids <n>           forged at the sealer (1000000)       --http-ids <n>   forged over HTTP (50000)
- *   --rounds <n>        of throughput, with and without (3)  --seconds <n>    of each of them (4)
+ *   --rounds <n>        of throughput, with and without (40) --seconds <n>    of each of them (1)
  *   --behaviours <a,b>  of throughput (all)                  --rate <n>       of the hostile client, a second (5000)
  *   --faults-per-address <n>  of the server under throughput (20; 0 shows what it is for)
  */
 import { randomInt } from 'node:crypto';
+import type { MedianRange } from '../bench/rounds.ts';
 import { oneOf, optionsOf, someOf, wholeNumber } from '../scripts/usage.ts';
 import { forgeAtSealer, forgeOverHttp } from './forged.ts';
 import { fuzz, fuzzFlags, quiet, tasksOf } from './fuzz.ts';
@@ -23,8 +24,8 @@ const { values } = optionsOf(import.meta.filename, {
   seed: { type: 'string' },
   ids: { type: 'string', default: '1000000' },
   'http-ids': { type: 'string', default: '50000' },
-  rounds: { type: 'string', default: '3' },
-  seconds: { type: 'string', default: '4' },
+  rounds: { type: 'string', default: '40' },
+  seconds: { type: 'string', default: '1' },
   behaviours: { type: 'string', default: Object.keys(behaviours).join(',') },
   rate: { type: 'string', default: '5000' },
   'faults-per-address': { type: 'string', default: '20' },
@@ -89,7 +90,7 @@ const parts: Record<(typeof chosen)[number], () => Promise<readonly string[]>> =
     });
     print(`throughput, ${profile}, ${rounds} rounds of ${seconds} s; beside / alone:`);
     for (const k of kept) {
-      const share = `by the wall clock ${k.byWall.toFixed(2)}, by the server's CPU ${k.byCpu.toFixed(2)}`;
+      const share = `by the wall clock ${range(k.byWall)}, by the server's CPU ${range(k.byCpu)}`;
       const figures = `${k.perSecond.map(n => n.toFixed(0)).join(' / ')} accepted a second, p99 ${k.p99Ms.map(ms).join(' / ')}`;
       const loop = `event loop late ${k.stalledMs.map(ms).join(' / ')}`;
       const cores = k.besideCpu.map(n => n.toFixed(2)).join(' / ');
@@ -98,11 +99,13 @@ const parts: Record<(typeof chosen)[number], () => Promise<readonly string[]>> =
         `  ${k.behaviour.padEnd(16)} ${share}; ${figures}; ${loop}; ${hostile}; the server uses ${k.cores.toFixed(3)} cores for it alone`,
       );
     }
-    const short = kept.filter(k => k.byWall < keptMin);
-    return short.map(k => `honest users keep ${k.byWall.toFixed(2)} of their throughput beside ${k.behaviour}`);
+    const short = kept.filter(k => k.byWall.median < keptMin);
+    return short.map(k => `honest users keep ${range(k.byWall)} of their throughput beside ${k.behaviour}`);
   },
 };
 
+const range = ({ median, low, high }: MedianRange): string =>
+  `${median.toFixed(3)} (${low.toFixed(2)} to ${high.toFixed(2)})`;
 const ms = (n: number): string => `${n.toFixed(n < 100 ? 1 : 0)} ms`;
 
 async function disposable(of: TargetProfile) {

@@ -1,7 +1,7 @@
 /**
  * What honest users keep of their throughput while one hostile client does its worst. wrk presses without pause on 64
- * connections, each time as another user; stretches with and without the hostile client take turns. It has an address of
- * its own, one thread, and the lowest priority: on a machine of its own it would take nothing of the server's processors.
+ * connections, each time as another user; stretches with and without the hostile client take turns, many and short ones,
+ * since such machines change their speed within a minute. It has an address of its own, one thread, and the lowest priority: on a machine of its own it would take nothing of the server's processors.
  * So that it takes nothing here either, the clients have the last processor and the server the others, where there are
  * two; and in the stretches without it it does the same to a stand-in. (A simulator alone on the server's processor lost
  * a tenth to a fifth of its speed beside that, and 2 to 7 % beside a process that only used as much of the other one.)
@@ -16,7 +16,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { treeUsed } from '../bench/cpu.ts';
 import { haveLoadTool, load } from '../bench/load.ts';
-import { alternate, median } from '../bench/rounds.ts';
+import { alternate, type MedianRange, median, medianRange } from '../bench/rounds.ts';
 import { find } from '../scripts/services/program.ts';
 import { createClient } from '../src/client/index.ts';
 import { type Behaviour, type Done, heldMin, isShutOut } from './hostile.ts';
@@ -26,6 +26,10 @@ const connections = 64;
 const stock = 10_000_000;
 /** What it builds up before is not measured. */
 const buildUpMs = 1_500;
+/** The server with it alone. */
+const coresMs = 4_000;
+/** Nor what it does first when it goes on. */
+const goOnMs = 150;
 const hostileMsMax = 60_000;
 const processors = availableParallelism();
 const apart = processors > 1 && find('taskset') !== undefined;
@@ -71,10 +75,10 @@ export interface Kept {
   perSecond: [beside: number, alone: number];
   p99Ms: [beside: number, alone: number];
   stalledMs: [beside: number, alone: number];
-  /** Medians of the rounds' ratios. */
-  byWall: number;
-  byCpu: number;
-  /** Requests a second that it sent. */
+  /** Of the rounds' ratios. */
+  byWall: MedianRange;
+  byCpu: MedianRange;
+  /** Requests a second that it sent; means. */
   hostile: [beside: number, alone: number];
   /** Connections that it had at the end of a stretch, at least. */
   held: number;
@@ -124,21 +128,21 @@ async function beside(
     // A cold process does less.
     await press(4);
     say(` ${behaviour}: alone | beside it`);
-    const withClient = <T>(port: number, during: () => Promise<T>) =>
-      besideHostile([port, behaviour, rate, target.port], heldMin[behaviour] ?? 0, during);
-    const { found: cores } = await withClient(target.port, async () => {
+    using itself = new Hostile(behaviour, target.port, rate, target.port);
+    using elsewhere = new Hostile(behaviour, standIn.port, rate, target.port);
+    const { found: cores } = await itself.during(async () => {
       const before = treeUsed(target.pid);
-      await sleep(seconds * 1_000);
-      return (treeUsed(target.pid) - before) / seconds;
+      await sleep(coresMs);
+      return ((treeUsed(target.pid) - before) * 1_000) / coresMs;
     });
-    const stretch = (port: number) => async (): Promise<Stretch> => {
-      const { found, ...did } = await withClient(port, () => press(seconds));
+    const stretch = (hostile: Hostile) => async (): Promise<Stretch> => {
+      const { found, ...did } = await hostile.during(() => press(seconds));
       return { ...found, ...did };
     };
     const found = await alternate<Stretch>(
       [
-        { name: 'alone', run: stretch(standIn.port) },
-        { name: 'beside', run: stretch(target.port) },
+        { name: 'alone', run: stretch(elsewhere) },
+        { name: 'beside', run: stretch(itself) },
       ],
       { rounds, triesMax: 2, spare: { ms: seconds * 2_500 }, say },
     );
@@ -153,9 +157,10 @@ async function beside(
       perSecond: of(s => s.perSecond),
       p99Ms: of(s => s.p99Ms),
       stalledMs: of(s => s.stalledMs),
-      byWall: median(pairs.map(([a, b]) => b.perSecond / a.perSecond)),
-      byCpu: median(pairs.map(([a, b]) => b.perCpu / a.perCpu)),
-      hostile: of(s => s.hostile),
+      byWall: medianRange(pairs.map(([a, b]) => b.perSecond / a.perSecond)),
+      byCpu: medianRange(pairs.map(([a, b]) => b.perCpu / a.perCpu)),
+      // What it may send comes in waves where it waits for answers.
+      hostile: [mean(pairs.map(([, b]) => b.hostile)), mean(pairs.map(([a]) => a.hostile))],
       held: Math.min(...pairs.map(([, b]) => b.held)),
       besideCpu: of(s => s.besideCpu),
       others: Math.max(...found.map(round => round.others)),
@@ -165,6 +170,8 @@ async function beside(
   }
 }
 
+const mean = (numbers: readonly number[]): number => numbers.reduce((sum, n) => sum + n, 0) / numbers.length;
+
 async function startStandIn(door: 'shut' | 'open'): Promise<{ port: number } & Disposable> {
   const child = fork(join(import.meta.dirname, 'stand-in.ts'), [door]);
   const [port] = await once(child, 'message', { signal: AbortSignal.timeout(hostileMsMax) });
@@ -173,28 +180,49 @@ async function startStandIn(door: 'shut' | 'open'): Promise<{ port: number } & D
 
 type Press = (seconds: number) => Promise<Omit<Stretch, 'hostile' | 'held' | 'besideCpu'>>;
 
-async function besideHostile<T>(
-  args: readonly (string | number)[],
-  held: number,
-  during: () => Promise<T>,
-): Promise<{ found: T } & Pick<Stretch, 'hostile' | 'held' | 'besideCpu'>> {
-  const child = fork(join(import.meta.dirname, 'hostile.ts'), args.map(String));
-  try {
-    await once(child, 'message', { signal: AbortSignal.timeout(hostileMsMax) });
-    const end = performance.now() + hostileMsMax;
-    let before: Done;
-    do {
-      if (performance.now() > end) throw new Error('the hostile client did not get the connections that it is to hold');
-      await sleep(buildUpMs);
-      before = await askedOf<Done>(child, 'done');
-    } while (before.held < held);
-    const found = await during();
+/**
+ * A hostile client that acts during stretches only. In between it is stopped; one that holds connections ends, and they
+ * with it.
+ */
+class Hostile implements Disposable {
+  readonly #args: readonly string[];
+  readonly #heldMin: number;
+  #child: ChildProcess | undefined;
+
+  constructor(behaviour: Behaviour, port: number, rate: number, apiPort: number) {
+    this.#args = [port, behaviour, rate, apiPort].map(String);
+    this.#heldMin = heldMin[behaviour] ?? 0;
+  }
+
+  async during<T>(stretch: () => Promise<T>): Promise<{ found: T } & Pick<Stretch, 'hostile' | 'held' | 'besideCpu'>> {
+    const child = this.#child ?? (await this.#start());
+    child.kill('SIGCONT');
+    await sleep(goOnMs);
+    const before = await askedOf<Done>(child, 'done');
+    const found = await stretch();
     const after = await askedOf<Done>(child, 'done');
+    if (this.#heldMin > 0) this[Symbol.dispose]();
+    else child.kill('SIGSTOP');
     const tookS = (after.atMs - before.atMs) / 1_000;
     const [hostile, besideCpu] = [(after.sent - before.sent) / tookS, (after.cpuS - before.cpuS) / tookS];
     return { found, hostile, held: after.held, besideCpu };
-  } finally {
-    child.kill('SIGKILL');
+  }
+
+  async #start(): Promise<ChildProcess> {
+    const child = fork(join(import.meta.dirname, 'hostile.ts'), this.#args);
+    this.#child = child;
+    await once(child, 'message', { signal: AbortSignal.timeout(hostileMsMax) });
+    const end = performance.now() + hostileMsMax;
+    do {
+      if (performance.now() > end) throw new Error('the hostile client did not get the connections that it is to hold');
+      await sleep(buildUpMs);
+    } while ((await askedOf<Done>(child, 'done')).held < this.#heldMin);
+    return child;
+  }
+
+  [Symbol.dispose](): void {
+    this.#child?.kill('SIGKILL');
+    this.#child = undefined;
   }
 }
 

@@ -100,6 +100,22 @@ export function median(numbers: readonly number[]): number {
     : ((sorted[half - 1] ?? Number.NaN) + (sorted[half] ?? Number.NaN)) / 2;
 }
 
+export interface MedianRange {
+  median: number;
+  /** The median of a run without end lies between both, 95 times in a hundred; whatever the numbers' distribution. */
+  low: number;
+  high: number;
+}
+
+export function medianRange(numbers: readonly number[]): MedianRange {
+  const sorted = [...numbers].sort((a, b) => a - b);
+  // A number is below the median or not, as a coin falls: the rank is normal, with a deviation of half the root.
+  const reach = 0.98 * Math.sqrt(sorted.length);
+  const at = (rank: number) => sorted[Math.min(Math.max(rank, 0), sorted.length - 1)] ?? Number.NaN;
+  const middle = sorted.length / 2;
+  return { median: median(sorted), low: at(Math.floor(middle - reach)), high: at(Math.ceil(middle + reach) - 1) };
+}
+
 /** The value below which `share` of them lie. */
 export function percentile(numbers: readonly number[], share: number): number {
   const sorted = [...numbers].sort((a, b) => a - b);
