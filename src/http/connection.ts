@@ -117,11 +117,14 @@ export class Pipelines {
 const answerOf = (socket: Socket): ServerResponse | null | undefined =>
   (socket as { _httpMessage?: ServerResponse | null })._httpMessage;
 
+/** A head or a body that did not come in its time. */
+export const isLate = (error: { code?: string }): boolean => error.code === 'ERR_HTTP_REQUEST_TIMEOUT';
+
 /** What is no HTTP, or came too slowly or too large: the connection ends after the answer. */
 export function refuseUnreadable(error: Error & { code?: string }, socket: Socket, faults: Faults): void {
-  const isLate = error.code === 'ERR_HTTP_REQUEST_TIMEOUT';
+  const late = isLate(error);
   // Browsers open connections in advance, and take what is said on one for the answer to what they ask there later.
-  const isSpare = isLate && socket.bytesRead === 0;
+  const isSpare = late && socket.bytesRead === 0;
   if (!isSpare && error.code !== 'ECONNRESET') faults.note(socket);
   const answer = answerOf(socket);
   if (answer?.req.complete && !answer.headersSent) {
@@ -135,7 +138,7 @@ export function refuseUnreadable(error: Error & { code?: string }, socket: Socke
     socket.destroySoon();
     return;
   }
-  if (isGone || isSpare || (isLate && socket.bytesWritten > 0)) {
+  if (isGone || isSpare || (late && socket.bytesWritten > 0)) {
     socket.destroy();
     return;
   }

@@ -4,7 +4,7 @@
  * is asking, rates, metrics.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import Fastify, { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { messageOf } from '../errors.ts';
 import type { Host } from '../host.ts';
@@ -20,8 +20,8 @@ import type { Sealer } from '../task.ts';
 import { createAccess } from './access.ts';
 import { adminRoutes, lagRoute } from './admin.ts';
 import { type AuthSettings, createAuth } from './auth.ts';
-import { type BareConnection, BareConnections } from './bare.ts';
-import { Faults, guardConnections, Pipelines, refuseUnreadable, tooManyPipelined } from './connection.ts';
+import { type BareConnection, BareConnections, Turn } from './bare.ts';
+import { Faults, guardConnections, isLate, Pipelines, refuseUnreadable, tooManyPipelined } from './connection.ts';
 import { couponRoutes } from './coupons.ts';
 import type { Press } from './heads.ts';
 import { healthRoutes } from './health.ts';
@@ -30,6 +30,7 @@ import {
   backlogMax,
   closeIdleMs,
   connectionCheckMs,
+  expiryCheckMs,
   headBytesMax,
   headersMsMax,
   keepAliveMs,
@@ -106,6 +107,8 @@ export interface Bounds {
   headersMs: number;
   requestMs: number;
   /** How often connections are held against both. */
+  expiryMs: number;
+  /** The same of those that are not node:http's yet. */
   checkMs: number;
   unreadMs: number;
   /** A connection of an address that is shut out is kept this long. */
@@ -117,6 +120,7 @@ export interface Bounds {
 const boundsMax: Bounds = {
   headersMs: headersMsMax,
   requestMs: requestMsMax,
+  expiryMs: expiryCheckMs,
   checkMs: connectionCheckMs,
   unreadMs: unreadMsMax,
   shutOutMs: shutOutMsMax,
@@ -154,7 +158,7 @@ export async function createHttp(tools: HttpTools): Promise<Http> {
     routerOptions: { maxParamLength: paramLengthMax, querystringParser: parseQuery },
     ajv: { customOptions: { coerceTypes: false, removeAdditional: false, allErrors: false, useDefaults: true } },
     frameworkErrors: (error, request, reply) => sendError(error, request, reply, say),
-    clientErrorHandler: (error, socket) => refuseUnreadable(error, socket, front.faults),
+    clientErrorHandler: (error, socket) => front.unreadable(error, socket),
     serverFactory: handler => {
       server = createServer(optionsOf(bounds), front.listener(handler));
       server.timeout = bounds.unreadMs;
@@ -181,10 +185,10 @@ export async function createHttp(tools: HttpTools): Promise<Http> {
   return lifeOf(app, server as unknown as Server, front, tools.settings, routes.all);
 }
 
-const optionsOf = ({ headersMs, requestMs, checkMs }: Bounds) => ({
+const optionsOf = ({ headersMs, requestMs, expiryMs }: Bounds) => ({
   headersTimeout: headersMs,
   requestTimeout: requestMs,
-  connectionsCheckingInterval: checkMs,
+  connectionsCheckingInterval: expiryMs,
   keepAliveTimeout: keepAliveMs,
   maxHeaderSize: headBytesMax,
   // We refuse it ourselves, in the form of all errors.
@@ -205,6 +209,7 @@ function createFront(tools: HttpTools, bounds: Bounds) {
   const streams = new Streams({ ...shared, bounds });
   const pipelines = new Pipelines();
   const faults = new Faults(settings.faultsPerAddress, host, bounds.shutOutMs);
+  const late = new Turn();
   const stopping = closing({ ...unavailable, detail: 'this server is stopping' });
   const nameless = closing(malformed('the header Host is missing'));
   const crowded = closing(tooManyPipelined);
@@ -223,6 +228,14 @@ function createFront(tools: HttpTools, bounds: Bounds) {
     replies,
     issue,
     streams,
+    unreadable(error: Error & { code?: string }, socket: Socket) {
+      if (!isLate(error)) return refuseUnreadable(error, socket, faults);
+      // Node finds all that are late at once: a crowd of them may have come at once.
+      late.wait(() => {
+        late.use(1);
+        refuseUnreadable(error, socket, faults);
+      });
+    },
     refuse: (res: ServerResponse, fault: Problem) => replies.send(res, closing(fault)),
     takeBare(server: Server, { checkMs, unreadMs }: Bounds) {
       const serve = (connection: BareConnection, { couponId, asked, from }: Press) => {
