@@ -6,6 +6,7 @@
  */
 import { type AddressInfo, BlockList, createServer, type Server } from 'node:net';
 import { constants, setPriority } from 'node:os';
+import { backlogMax } from '../src/http/limits.ts';
 
 class Everybody extends BlockList {
   override check(): boolean {
@@ -17,7 +18,9 @@ function main([door]: string[]): void {
   setPriority(constants.priority.PRIORITY_LOW);
   const server = createServer(socket => void socket.on('error', () => {}).resume());
   if (door === 'shut') (server as Server & { blockList: BlockList }).blockList = new Everybody();
-  server.listen(0, '127.0.0.1', () => process.send?.((server.address() as AddressInfo).port));
+  server.listen({ host: '127.0.0.1', port: 0, backlog: backlogMax }, () =>
+    process.send?.((server.address() as AddressInfo).port),
+  );
   process.on('disconnect', () => process.exit(0));
 }
 
