@@ -102,18 +102,26 @@ export function median(numbers: readonly number[]): number {
 
 export interface MedianRange {
   median: number;
-  /** The median of a run without end lies between both, 95 times in a hundred; whatever the numbers' distribution. */
+  /**
+   * The median of a run without end lies between both, at least 95 times in a hundred; whatever the numbers'
+   * distribution. Of fewer than six it is all of them, and less often.
+   */
   low: number;
   high: number;
 }
 
 export function medianRange(numbers: readonly number[]): MedianRange {
   const sorted = [...numbers].sort((a, b) => a - b);
-  // A number is below the median or not, as a coin falls: the rank is normal, with a deviation of half the root.
-  const reach = 0.98 * Math.sqrt(sorted.length);
-  const at = (rank: number) => sorted[Math.min(Math.max(rank, 0), sorted.length - 1)] ?? Number.NaN;
-  const middle = sorted.length / 2;
-  return { median: median(sorted), low: at(Math.floor(middle - reach)), high: at(Math.ceil(middle + reach) - 1) };
+  const n = sorted.length;
+  // A number is below the median or not, as a coin falls: `outside` is the chance that at most `rank` + 1 of them are.
+  let rank = 0;
+  let exactly = n * 0.5 ** n;
+  for (let outside = 0.5 ** n + exactly; outside <= 0.025; outside += exactly) {
+    rank++;
+    exactly *= (n - rank) / (rank + 1);
+  }
+  const at = (i: number) => sorted[i] ?? Number.NaN;
+  return { median: median(sorted), low: at(rank), high: at(n - 1 - rank) };
 }
 
 /** The value below which `share` of them lie. */
