@@ -35,6 +35,8 @@ export const isShutOut: Readonly<Record<Behaviour, boolean>> = {
   ...{ 'slow-heads': false, 'idle-connections': false, forged: false },
   ...{ 'huge-heads': true, flood: true, garbage: true, fuzz: true },
 };
+/** Its connections are kept, and it waits for their end. */
+export const comesInWaves = (name: Behaviour): boolean => isShutOut[name] && name !== 'flood';
 const ticksPerSecond = 50;
 /** Connections whose answers are still to come; beyond it nothing is sent, but by who floods. */
 const openMax = 200;

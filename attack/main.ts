@@ -4,7 +4,7 @@
  *   --parts <a,b>       of fuzz, forged, throughput (all)    --profile <p>    embedded, or cluster on servers of its own
  *   --requests <n>      of fuzz (100000)                     --seed <n>       of fuzz and forged (by chance, printed)
  *   --ids <n>           forged at the sealer (1000000)       --http-ids <n>   forged over HTTP (50000)
- *   --rounds <n>        of throughput, with and without (40) --seconds <n>    of each of them (1)
+ *   --rounds <n>        of throughput, with and without (40) --seconds <n>    of each of them (1; 3 of who comes every 3 s)
  *   --behaviours <a,b>  of throughput (all)                  --rate <n>       of the hostile client, a second (5000)
  *   --faults-per-address <n>  of the server under throughput (20; 0 shows what it is for)
  */
@@ -88,7 +88,7 @@ const parts: Record<(typeof chosen)[number], () => Promise<readonly string[]>> =
       flags: { 'faults-per-address': values['faults-per-address'] },
       ...{ profile, behaviours: chosenBehaviours, rate, rounds, seconds, say: print },
     });
-    print(`throughput, ${profile}, ${rounds} rounds of ${seconds} s; beside / alone:`);
+    print(`throughput, ${profile}, ${rounds} rounds of at least ${seconds} s; beside / alone:`);
     for (const k of kept) {
       const share = `by the wall clock ${range(k.byWall)}, by the server's CPU ${range(k.byCpu)}`;
       const figures = `${k.perSecond.map(n => n.toFixed(0)).join(' / ')} accepted a second, p99 ${k.p99Ms.map(ms).join(' / ')}`;

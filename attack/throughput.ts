@@ -19,7 +19,8 @@ import { haveLoadTool, load } from '../bench/load.ts';
 import { alternate, type MedianRange, median, medianRange } from '../bench/rounds.ts';
 import { find } from '../scripts/services/program.ts';
 import { createClient } from '../src/client/index.ts';
-import { type Behaviour, type Done, heldMin, isShutOut } from './hostile.ts';
+import { shutOutMsMax } from '../src/http/limits.ts';
+import { type Behaviour, comesInWaves, type Done, heldMin, isShutOut } from './hostile.ts';
 import { startTarget, type TargetProfile } from './target.ts';
 
 const connections = 64;
@@ -30,6 +31,8 @@ const buildUpMs = 1_500;
 const coresMs = 4_000;
 /** Nor what it does first when it goes on. */
 const goOnMs = 150;
+/** One that waits comes when what the server kept has ended, all at once: a stretch has whole waves, and not at its edge. */
+const waveMs = shutOutMsMax;
 const hostileMsMax = 60_000;
 const processors = availableParallelism();
 const apart = processors > 1 && find('taskset') !== undefined;
@@ -102,8 +105,9 @@ export async function throughput(plan: ThroughputPlan): Promise<Kept[]> {
 
 async function beside(
   behaviour: Behaviour,
-  { profile, flags, rounds, seconds, rate, say }: ThroughputPlan,
+  { profile, flags, rounds, seconds: atLeast, rate, say }: ThroughputPlan,
 ): Promise<Kept> {
+  const seconds = comesInWaves(behaviour) ? (Math.ceil((atLeast * 1_000) / waveMs) * waveMs) / 1_000 : atLeast;
   toTheServers();
   const target = await startTarget({ profile, flags, auth: 'none' });
   toTheClients();
@@ -187,17 +191,19 @@ type Press = (seconds: number) => Promise<Omit<Stretch, 'hostile' | 'held' | 'be
 class Hostile implements Disposable {
   readonly #args: readonly string[];
   readonly #heldMin: number;
+  readonly #goOnMs: number;
   #child: ChildProcess | undefined;
 
   constructor(behaviour: Behaviour, port: number, rate: number, apiPort: number) {
     this.#args = [port, behaviour, rate, apiPort].map(String);
     this.#heldMin = heldMin[behaviour] ?? 0;
+    this.#goOnMs = comesInWaves(behaviour) ? waveMs / 2 : goOnMs;
   }
 
   async during<T>(stretch: () => Promise<T>): Promise<{ found: T } & Pick<Stretch, 'hostile' | 'held' | 'besideCpu'>> {
     const child = this.#child ?? (await this.#start());
     child.kill('SIGCONT');
-    await sleep(goOnMs);
+    await sleep(this.#goOnMs);
     const before = await askedOf<Done>(child, 'done');
     const found = await stretch();
     const after = await askedOf<Done>(child, 'done');
