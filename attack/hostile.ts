@@ -2,9 +2,10 @@
  * One hostile client in a process of its own, at the lowest priority, sending at most so many requests a second: what
  * it takes of the processors must not be taken for what it takes of the server. It has an address of its own, 127.0.0.2.
  * Arguments: port, behaviour, requests a second, and the port of whom it asks for the API. It says `ready`, and, when it
- * is asked, how much it did.
+ * is asked, how much it did; told to `pause` it stands still until a byte comes on its standard input.
  */
 import { randomBytes } from 'node:crypto';
+import { readSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { constants, setPriority } from 'node:os';
 import { Forger, forgeries } from './forged.ts';
@@ -159,7 +160,11 @@ async function main([port, name, perSecond, apiPort]: string[]): Promise<void> {
     due -= n;
     act(n);
   }, 1_000 / ticksPerSecond);
-  process.on('message', () => process.send?.({ ...done, held: held.size, ...used() }));
+  process.on('message', question => {
+    // Until a byte comes, or its end with that of who writes it: a process that is stopped by a signal would stay for ever.
+    if (question === 'pause') readSync(0, Buffer.alloc(1));
+    else process.send?.({ ...done, held: held.size, ...used() });
+  });
   process.on('disconnect', () => process.exit(0));
   process.send?.('ready');
 }

@@ -185,13 +185,14 @@ async function startStandIn(door: 'shut' | 'open'): Promise<{ port: number } & D
 type Press = (seconds: number) => Promise<Omit<Stretch, 'hostile' | 'held' | 'besideCpu'>>;
 
 /**
- * A hostile client that acts during stretches only. In between it is stopped; one that holds connections ends, and they
+ * A hostile client that acts during stretches only. In between it stands still; one that holds connections ends, and they
  * with it.
  */
 class Hostile implements Disposable {
   readonly #args: readonly string[];
   readonly #heldMin: number;
   readonly #goOnMs: number;
+  #isPaused = false;
   #child: ChildProcess | undefined;
 
   constructor(behaviour: Behaviour, port: number, rate: number, apiPort: number) {
@@ -202,21 +203,30 @@ class Hostile implements Disposable {
 
   async during<T>(stretch: () => Promise<T>): Promise<{ found: T } & Pick<Stretch, 'hostile' | 'held' | 'besideCpu'>> {
     const child = this.#child ?? (await this.#start());
-    child.kill('SIGCONT');
+    if (this.#isPaused) child.stdin?.write('.');
+    this.#isPaused = false;
     await sleep(this.#goOnMs);
     const before = await askedOf<Done>(child, 'done');
     const found = await stretch();
     const after = await askedOf<Done>(child, 'done');
     if (this.#heldMin > 0) this[Symbol.dispose]();
-    else child.kill('SIGSTOP');
+    else {
+      child.send('pause');
+      this.#isPaused = true;
+    }
     const tookS = (after.atMs - before.atMs) / 1_000;
     const [hostile, besideCpu] = [(after.sent - before.sent) / tookS, (after.cpuS - before.cpuS) / tookS];
     return { found, hostile, held: after.held, besideCpu };
   }
 
   async #start(): Promise<ChildProcess> {
-    const child = fork(join(import.meta.dirname, 'hostile.ts'), this.#args);
+    const child = fork(join(import.meta.dirname, 'hostile.ts'), this.#args, {
+      stdio: ['pipe', 'inherit', 'inherit', 'ipc'],
+    });
     this.#child = child;
+    this.#isPaused = false;
+    // Whether it is alive is seen when it is asked.
+    child.stdin?.on('error', () => {});
     await once(child, 'message', { signal: AbortSignal.timeout(hostileMsMax) });
     const end = performance.now() + hostileMsMax;
     do {
