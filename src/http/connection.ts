@@ -125,7 +125,8 @@ export function refuseUnreadable(error: Error & { code?: string }, socket: Socke
   const late = isLate(error);
   // Browsers open connections in advance, and take what is said on one for the answer to what they ask there later.
   const isSpare = late && socket.bytesRead === 0;
-  if (!isSpare && error.code !== 'ECONNRESET') faults.note(socket);
+  // Who was answered already closes their half then, in the middle of what they sent: that is the same fault.
+  if (!isSpare && socket.writable && error.code !== 'ECONNRESET') faults.note(socket);
   const answer = answerOf(socket);
   if (answer?.req.complete && !answer.headersSent) {
     // Whoever asked before gets the answer to that, not ours; then the connection ends.

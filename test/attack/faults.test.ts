@@ -108,6 +108,18 @@ test('requests that are refused for what they ask are no faults', async () => {
   await app.stop();
 });
 
+// It counted again when the client, who had its answer, closed its half.
+test('a head that comes too slowly is one fault', async () => {
+  const app = await startMemoryApp({
+    settings: { faultsPerAddress: 2 },
+    bounds: { headersMs: 50, checkMs: 20, shutOutMs: 20 },
+    hostOf: host => ({ ...host, elapsed: () => 0 }),
+  });
+  assert.match(await (await dial(app.port, 'GET / HTTP/1.1\r\nx: ')).closed, /^HTTP\/1\.1 400 /);
+  assert.match(await (await dial(app.port, leave)).closed, /^HTTP\/1\.1 200 /);
+  await app.stop();
+});
+
 // A browser takes what it finds on a connection that it opened in advance for the answer to what it asks there next.
 test('a connection that was opened in advance and never used ends without a word, and is no fault', async () => {
   const app = await startMemoryApp({
