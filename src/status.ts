@@ -30,7 +30,7 @@ interface Question {
 export class StatusReader {
   private readonly waiting = new Map<number, Question[]>();
   private readonly busy = new Set<number>();
-  /** changeNext of the store when it last answered, by partition: a board behind it would take outcomes back. */
+  /** changeNext of what answered last, board or store, by partition: a board behind it would take outcomes back. */
   private readonly answeredAt = new Map<number, number>();
   private readonly tools: StatusTools;
   private readonly batchMax: number;
@@ -82,7 +82,7 @@ export class StatusReader {
     const live = await fromLedger(partition, tasks, this.tools).catch(() => undefined);
     if (!live) return this.fromStore(partition, tasks);
     const { changeNext, readings } = live;
-    if (changeNext >= (this.answeredAt.get(partition) ?? 0)) this.answeredAt.delete(partition);
+    if (changeNext >= (this.answeredAt.get(partition) ?? 0)) this.answeredAt.set(partition, changeNext);
     else if (readings.some(({ status }) => status.state !== 'done')) {
       const stored = await this.fromStore(partition, tasks).catch((error: Error) => error);
       return readings.map((reading, i) => {

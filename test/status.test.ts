@@ -45,6 +45,14 @@ suite('a board that is behind the store', () => {
     world.store.always('read', new Unavailable('away'));
     await assert.rejects(state(), Unavailable);
   });
+  // Of a lost board nothing tells that a write is older than what was there.
+  test('since an old write came late to one that was lost takes back nothing that was told from it', async () => {
+    await world.drain(world.persist);
+    assert.equal(await state(), 'done');
+    const { changeNext } = (await world.board.it.read(0, [])) ?? { changeNext: 0 };
+    await world.board.it.restore(0, { changeNext: 1, committedNext: 1, setAside: [] }, changeNext);
+    assert.equal(await state(), 'done');
+  });
   test('nor what was committed between the two reads of the store', async () => {
     const meanwhile = afterCall(1, commitUnshown);
     world.store.it.read = meanwhile(world.store.it.read);
