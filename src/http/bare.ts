@@ -8,6 +8,7 @@
 import { type Server, STATUS_CODES } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Host } from '../host.ts';
+import { takeInFront } from './connection.ts';
 import { type Press, pressOf, strangersIn } from './heads.ts';
 import { keepAliveMs } from './limits.ts';
 import type { Reply } from './problem.ts';
@@ -70,13 +71,8 @@ export class BareConnections {
   /** Takes the server's connections before it does. */
   constructor(server: Server, tools: BareTools) {
     this.tools = tools;
-    const listeners = server.listeners('connection');
-    this.handOver = socket => {
-      for (const listener of listeners) listener.call(server, socket);
-    };
+    this.handOver = takeInFront(server, socket => this.take(socket));
     this.broken = socket => void server.emit('clientError', new Error('half a request'), socket);
-    server.removeAllListeners('connection');
-    server.on('connection', (socket: Socket) => this.take(socket));
   }
 
   /** Ends those that wait for no answer, as Server.closeIdleConnections does. */

@@ -57,8 +57,8 @@ export class Faults extends BlockList {
   }
 
   private isShutOut(address: string): boolean {
-    const { buckets } = this;
-    return !!buckets?.size && buckets.waitMs(networkOf(address), this.host.elapsed()) > 0;
+    const waitMs = this.buckets?.waitMs(networkOf(address), this.host.elapsed()) ?? 0;
+    return waitMs > 0;
   }
 }
 
@@ -74,15 +74,22 @@ export function willEnd(socket: Socket): void {
 
 type Refuse = (res: ServerResponse, fault: Problem) => void;
 
+/** `take` has the server's connections from now on. Answers how to give one to whoever had them before. */
+export function takeInFront(server: Server, take: (socket: Socket) => void): (socket: Socket) => void {
+  const takers = server.listeners('connection');
+  server.removeAllListeners('connection');
+  server.on('connection', take);
+  return socket => {
+    for (const taker of takers) taker.call(server, socket);
+  };
+}
+
 /** Stands in front of all that takes the server's connections so far. `refuse` answers and ends the connection. */
 export function guardConnections(server: Server, refuse: Refuse, faults: Faults): void {
   // An option of net.Server that http does not pass on.
   (server as { blockList?: BlockList }).blockList = faults;
-  const takers = server.listeners('connection');
-  server.removeAllListeners('connection');
-  server.on('connection', (socket: Socket) => {
-    if (faults.keep(socket)) return;
-    for (const take of takers) take.call(server, socket);
+  const handOver = takeInFront(server, socket => {
+    if (!faults.keep(socket)) handOver(socket);
   });
   server.on('checkExpectation', (_req, res) => refuse(res, unmet));
   // With a listener it is ours to end what is kept for a next request, too.
