@@ -71,12 +71,14 @@ function open(port: number): Socket {
 /** Answers a function that does `n` of it. */
 function behaviour(name: Behaviour, port: number): (n: number) => void {
   /** A connection for each. */
-  const each = (make: () => string, most: number) => (n: number) => {
-    for (let i = 0; i < n && held.size < most; i++) {
-      open(port).end(Buffer.from(make(), 'latin1'));
-      done.sent++;
-    }
-  };
+  const each =
+    (make: () => string, most = openMax) =>
+    (n: number) => {
+      for (let i = 0; i < n && held.size < most; i++) {
+        open(port).end(Buffer.from(make(), 'latin1'));
+        done.sent++;
+      }
+    };
   switch (name) {
     case 'slow-heads':
       return n => {
@@ -96,16 +98,16 @@ function behaviour(name: Behaviour, port: number): (n: number) => void {
         }
       };
     case 'huge-heads':
-      return each(huge, openMax);
+      return each(huge);
     case 'flood':
       return each(huge, Number.POSITIVE_INFINITY);
     case 'garbage':
-      return each(() => `${'GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n'.repeat(8)}\u0001\u0002 garbage\r\n\r\n`, openMax);
+      return each(() => `${'GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n'.repeat(8)}\u0001\u0002 garbage\r\n\r\n`);
     case 'forged':
       return forgedFlood(port);
     case 'fuzz': {
       const batch = made;
-      return each(() => (batch[done.sent % batch.length] as Shot).bytes, openMax);
+      return each(() => (batch[done.sent % batch.length] as Shot).bytes);
     }
   }
 }

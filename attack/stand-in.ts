@@ -4,32 +4,21 @@
  * priority. Argument: `shut` keeps connections unread a while, so many, and takes none beyond, as a server does that has
  * shut an address out; `open` keeps them and reads. It says its port.
  */
-import { type AddressInfo, BlockList, createServer, type Server, type Socket } from 'node:net';
+import { type AddressInfo, type BlockList, createServer, type Server } from 'node:net';
 import { constants, setPriority } from 'node:os';
-import { backlogMax, shutOutMax, shutOutMsMax } from '../src/http/limits.ts';
-
-const kept = new Set<Socket>();
-
-class Everybody extends BlockList {
-  override check(): boolean {
-    return kept.size >= shutOutMax;
-  }
-}
-
-function keep(socket: Socket): void {
-  kept.add(socket);
-  socket.on('close', () => kept.delete(socket));
-  setTimeout(() => socket.destroy(), shutOutMsMax);
-}
+import { createHost } from '../src/host.ts';
+import { Faults } from '../src/http/connection.ts';
+import { backlogMax, shutOutMsMax } from '../src/http/limits.ts';
 
 function main([door]: string[]): void {
   setPriority(constants.priority.PRIORITY_LOW);
-  const server = createServer({ allowHalfOpen: door === 'shut' }, socket => {
-    socket.on('error', () => {});
-    if (door === 'shut') keep(socket);
-    else socket.resume();
+  const isShut = door === 'shut';
+  const faults = new Faults(isShut ? 1 : 0, createHost(), shutOutMsMax);
+  const server = createServer({ allowHalfOpen: isShut }, socket => {
+    faults.note(socket);
+    if (!faults.keep(socket)) socket.on('error', () => {}).resume();
   });
-  if (door === 'shut') (server as Server & { blockList: BlockList }).blockList = new Everybody();
+  (server as Server & { blockList: BlockList }).blockList = faults;
   server.listen({ host: '127.0.0.1', port: 0, backlog: backlogMax }, () =>
     process.send?.((server.address() as AddressInfo).port),
   );

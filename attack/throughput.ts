@@ -1,10 +1,11 @@
 /**
  * What honest users keep of their throughput while one hostile client does its worst. wrk presses without pause on 64
  * connections, each time as another user; stretches with and without the hostile client take turns, many and short ones,
- * since such machines change their speed within a minute. It has an address of its own, one thread, and the lowest priority: on a machine of its own it would take nothing of the server's processors.
- * So that it takes nothing here either, the clients have the last processor and the server the others, where there are
- * two; and in the stretches without it it does the same to a stand-in. (A simulator alone on the server's processor lost
- * a tenth to a fifth of its speed beside that, and 2 to 7 % beside a process that only used as much of the other one.)
+ * since such machines change their speed within a minute. It has an address of its own, one thread, and the lowest
+ * priority: on a machine of its own it would take nothing of the server's processors. So that it takes nothing here
+ * either, the clients have the last processor and the server the others, where there are two; and in the stretches
+ * without it it does the same to a stand-in. (A simulator alone on the server's processor lost a tenth to a fifth of its
+ * speed beside that, and 2 to 7 % beside a process that only used as much of the other one.)
  * The ratio of what was accepted a second is then what it takes of the server. The other ratio, by the server's CPU
  * time, is free of everything else that runs, but is kind to a server whose main thread is short of time and whose
  * others are not.
@@ -192,7 +193,6 @@ class Hostile implements Disposable {
   readonly #args: readonly string[];
   readonly #heldMin: number;
   readonly #goOnMs: number;
-  #isPaused = false;
   #child: ChildProcess | undefined;
 
   constructor(behaviour: Behaviour, port: number, rate: number, apiPort: number) {
@@ -202,18 +202,15 @@ class Hostile implements Disposable {
   }
 
   async during<T>(stretch: () => Promise<T>): Promise<{ found: T } & Pick<Stretch, 'hostile' | 'held' | 'besideCpu'>> {
+    // Who is there stands still since the last stretch.
+    this.#child?.stdin?.write('.');
     const child = this.#child ?? (await this.#start());
-    if (this.#isPaused) child.stdin?.write('.');
-    this.#isPaused = false;
     await sleep(this.#goOnMs);
     const before = await askedOf<Done>(child, 'done');
     const found = await stretch();
     const after = await askedOf<Done>(child, 'done');
     if (this.#heldMin > 0) this[Symbol.dispose]();
-    else {
-      child.send('pause');
-      this.#isPaused = true;
-    }
+    else child.send('pause');
     const tookS = (after.atMs - before.atMs) / 1_000;
     const [hostile, besideCpu] = [(after.sent - before.sent) / tookS, (after.cpuS - before.cpuS) / tookS];
     return { found, hostile, held: after.held, besideCpu };
@@ -224,7 +221,6 @@ class Hostile implements Disposable {
       stdio: ['pipe', 'inherit', 'inherit', 'ipc'],
     });
     this.#child = child;
-    this.#isPaused = false;
     // Whether it is alive is seen when it is asked.
     child.stdin?.on('error', () => {});
     await once(child, 'message', { signal: AbortSignal.timeout(hostileMsMax) });
