@@ -278,6 +278,21 @@ describe('rush', { timeout: 120_000 }, () => {
     assert.match(verified.out, /^ghost {2}c: a row nobody asked for \(slot 2\)$/m);
   });
 
+  test('ends with 0 where the server offers no verify, and says that it was not checked', async () => {
+    fake.intercept = ({ path }, response) =>
+      path.startsWith('/admin/verify') && problem(response, 501, 'NOT_OFFERED', { detail: 'what was read is gone' });
+    const { code, report } = await rush();
+    assert.deepEqual([code, report.ok], [0, true]);
+    assert.deepEqual(
+      report.checks.filter(c => c.ok !== true).map(c => [c.ok, c.detail]),
+      [[null, 'could not be checked: what was read is gone (NOT_OFFERED)']],
+    );
+    assert.match(
+      (await dibs('rush', 'c', '--users', '50')).out,
+      /^– the log and the rows agree +could not be checked/m,
+    );
+  });
+
   test('ends with 1 when somebody is never answered', async () => {
     fake.intercept = (seen, response) => {
       if (!/^\/tasks\/task-7(\/|$)/.test(seen.path)) return false;

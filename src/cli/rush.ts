@@ -1,7 +1,7 @@
 /** `dibs rush`: a crowd against a running server, what it was told, and whether that is as it must be. */
 import { createHmac, randomBytes } from 'node:crypto';
 import type { HistoryLine } from '../checker/history.ts';
-import { type Coupon, createClient, type Verification } from '../client/index.ts';
+import { type Coupon, createClient, ProblemError, type Verification } from '../client/index.ts';
 import { type Distribution, distributionOf, histogram } from './chart.ts';
 import { CommandError, connect, exitCodes, interruption, type ServerOptions, sentenceOf } from './connect.ts';
 import { runCrowd, type Tally } from './crowd.ts';
@@ -26,7 +26,8 @@ export interface RushOptions extends ServerOptions {
 
 export interface Check {
   name: string;
-  ok: boolean;
+  /** Null where the server does not offer what it takes: nothing is said against it. */
+  ok: boolean | null;
   detail: string;
 }
 
@@ -49,7 +50,7 @@ export interface RushReport {
   acceptedMs: Distribution | undefined;
   pushedMs: Distribution | undefined;
   checks: Check[];
-  /** All checks hold; null when the run was stopped and nothing can be said. */
+  /** No check failed; null when the run was stopped and nothing can be said. */
   ok: boolean | null;
 }
 
@@ -57,6 +58,7 @@ export interface RushReport {
 const verifyMsMax = 10 * 60_000;
 /** A user who waits for one of the `--streams` gets this long until asking for the status instead. */
 const streamTurnMsMax = 30_000;
+const agreeName = 'the log and the rows agree';
 /** Lines of progress where there is no terminal. */
 const plainProgressMs = 2_000;
 
@@ -91,10 +93,10 @@ export async function rush(couponId: string, options: RushOptions): Promise<void
   nodeFetch.close();
 
   const stopped = interrupted.signal.aborted;
-  if (!stopped) line.show('the crowd is done; the log is being folded again to verify ...');
+  if (!stopped) line.show('the crowd is done; what it was told is being verified ...');
   const checks = stopped ? [] : await check(couponId, before, tally, options, interrupted.signal);
   line.clear();
-  const ok = interrupted.signal.aborted ? null : checks.every(c => c.ok);
+  const ok = interrupted.signal.aborted ? null : checks.every(c => c.ok !== false);
   const report = reportOf(couponId, options.users, tally, streamsMax, checks, ok);
   if (options.json) printJson(report);
   else printReport(report, tally, options);
@@ -158,7 +160,8 @@ async function check(
   } catch (error) {
     const why = sentenceOf(error, options.url);
     if (why === undefined) throw error;
-    checks.push({ name: 'the log and the rows agree', ok: false, detail: `could not be checked: ${why}` });
+    const ok = error instanceof ProblemError && error.code === 'NOT_OFFERED' ? null : false;
+    checks.push({ name: agreeName, ok, detail: `could not be checked: ${why}` });
   }
   return checks;
 }
@@ -232,7 +235,7 @@ function verifyCheck(found: Verification): Check {
   const detail = first
     ? `${count(problems.length, 'problem')}, first ${first.kind}: ${first.detail}`
     : `${count(found.checkedEntries, 'entry', 'entries')} folded again, ${number(found.unanswered)} unanswered`;
-  return { name: 'the log and the rows agree', ok: found.ok, detail };
+  return { name: agreeName, ok: found.ok, detail };
 }
 
 function reportOf(
@@ -305,7 +308,8 @@ function printReport(report: RushReport, tally: Tally, options: RushOptions): vo
   for (const line of histogram('press to the pushed outcome', tally.pushedMs)) print(line);
   print();
   for (const { detail, name, ok } of report.checks) {
-    print(`${ok ? paint('green', '✓') : paint('red', '✗')} ${name}${detail && paint('dim', `   ${plain(detail)}`)}`);
+    const mark = ok === null ? paint('yellow', '–') : ok ? paint('green', '✓') : paint('red', '✗');
+    print(`${mark} ${name}${detail && paint('dim', `   ${plain(detail)}`)}`);
   }
 }
 
