@@ -23,6 +23,7 @@ const TEST_MS_MAX = 120_000;
 /** Of a file in a loop that no timer of its own can end; then the runner is ended and names it. */
 const RUN_MS_MAX = 40 * 60_000;
 const ENDS = join(import.meta.dirname, '..', 'test', 'support', 'ends.ts');
+const SOME = join(import.meta.dirname, '..', 'test', 'support', 'some.ts');
 
 const CHECKS: readonly (readonly [string, ...string[]])[] = [
   ['tsc', '--noEmit'],
@@ -53,7 +54,8 @@ function runTests(flags: readonly string[], files: readonly string[], services: 
   const options = [
     `--import=${pathToFileURL(ENDS)}`,
     '--test',
-    '--test-reporter=spec',
+    ...['--test-reporter=spec', '--test-reporter-destination=stdout'],
+    ...[`--test-reporter=${pathToFileURL(SOME)}`, '--test-reporter-destination=stderr'],
     `--test-concurrency=${CONCURRENCY}`,
     `--test-timeout=${TEST_MS_MAX}`,
     ...flags,
