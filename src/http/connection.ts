@@ -127,8 +127,16 @@ const answerOf = (socket: Socket): ServerResponse | null | undefined =>
 /** A head or a body that did not come in its time. */
 export const isLate = (error: { code?: string }): boolean => error.code === 'ERR_HTTP_REQUEST_TIMEOUT';
 
-/** What is no HTTP, or came too slowly or too large: the connection ends after the answer. */
-export function refuseUnreadable(error: Error & { code?: string }, socket: Socket, faults: Faults): void {
+/**
+ * What is no HTTP, or came too slowly or too large: the connection ends after the answer. `endLater` ends one whose
+ * client does not: cut at once, with bytes of theirs unread, it would take the answer with it.
+ */
+export function refuseUnreadable(
+  error: Error & { code?: string },
+  socket: Socket,
+  faults: Faults,
+  endLater: (socket: Socket) => void,
+): void {
   const late = isLate(error);
   // Browsers open connections in advance, and take what is said on one for the answer to what they ask there later.
   const isSpare = late && socket.bytesRead === 0;
@@ -159,4 +167,5 @@ export function refuseUnreadable(error: Error & { code?: string }, socket: Socke
   for (let i = 0; i < headers.length; i += 2) lines.push(`${headers[i]}: ${headers[i + 1]}`);
   lines.push('connection: close', '', '');
   socket.end(Buffer.concat([Buffer.from(lines.join('\r\n'), 'latin1'), body as Buffer]));
+  endLater(socket);
 }

@@ -220,6 +220,11 @@ function createFront(tools: HttpTools, bounds: Bounds) {
     const fault = settings.auth.kind === 'none' ? foreignPress(from, settings) : undefined;
     return fault && closing(fault);
   };
+  // Node's own bound begins anew with every byte that still comes.
+  const endLater = (socket: Socket) => {
+    const callOff = host.after(bounds.unreadMs, () => socket.destroy());
+    socket.once('close', callOff);
+  };
   let isStopping = false;
   let bare: BareConnections | undefined;
   return {
@@ -229,11 +234,11 @@ function createFront(tools: HttpTools, bounds: Bounds) {
     issue,
     streams,
     unreadable(error: Error & { code?: string }, socket: Socket) {
-      if (!isLate(error)) return refuseUnreadable(error, socket, faults);
+      if (!isLate(error)) return refuseUnreadable(error, socket, faults, endLater);
       // Node finds all that are late at once: a crowd of them may have come at once.
       late.wait(() => {
         late.use(1);
-        refuseUnreadable(error, socket, faults);
+        refuseUnreadable(error, socket, faults, endLater);
       });
     },
     refuse: (res: ServerResponse, fault: Problem) => replies.send(res, closing(fault)),

@@ -1,6 +1,8 @@
 /** Clients that take their time: with a head, a body, the next request, or with reading what they asked for. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
+import { connect } from 'node:net';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
 import { dial, drip } from '../../attack/sockets.ts';
@@ -82,6 +84,19 @@ describe('slow clients', () => {
     await cut;
     assert.ok(served > 1, String(served));
     for (const { name, line, answer } of lines) assert.match(line.text, answer, name);
+  });
+
+  // Each byte that comes begins node's own bound anew.
+  test('a head that goes on behind its 400, by a client that does not end, is cut', async () => {
+    const socket = connect({ port: app.port, host: '127.0.0.1', allowHalfOpen: true });
+    const closed = new Promise(resolve => socket.on('error', () => {}).on('close', resolve));
+    socket.resume().write('GET /coupons HTTP/1.1\r\nx-slow: ');
+    const timer = setInterval(() => socket.write('a'), 20);
+    await once(socket, 'end');
+    const cut = await Promise.race([closed.then(() => true), setTimeout(20 * bounds.unreadMs, false)]);
+    clearInterval(timer);
+    socket.destroy();
+    assert.ok(cut);
   });
 
   test('an answer of which nothing is read is given up, with the file it came from', { skip: noProc }, async () => {
