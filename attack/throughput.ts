@@ -21,6 +21,7 @@ import { alternate, type MedianRange, median, medianRange } from '../bench/round
 import { find } from '../scripts/services/program.ts';
 import { createClient } from '../src/client/index.ts';
 import { shutOutMsMax } from '../src/http/limits.ts';
+import { firewall, noFirewall } from './firewall.ts';
 import { type Behaviour, comesInWaves, type Done, heldMin, isShutOut } from './hostile.ts';
 import { startTarget, type TargetProfile } from './target.ts';
 
@@ -54,6 +55,8 @@ export interface ThroughputPlan {
   rate: number;
   /** Settings of the server by flag, without dashes. */
   flags: Record<string, string>;
+  /** The rules of examples/firewall.nft stand in front of the server, and of the stand-in. */
+  firewall: boolean;
   say(line: string): void;
 }
 
@@ -96,6 +99,8 @@ export interface Kept {
 export async function throughput(plan: ThroughputPlan): Promise<Kept[]> {
   const { behaviours, say } = plan;
   await haveLoadTool(say);
+  const why = plan.firewall ? await noFirewall(say) : undefined;
+  if (why !== undefined) throw new Error(why);
   const whose = apart ? 'has processors of its own' : 'shares its processors with its clients';
   say(`the server ${whose}, of ${processors}`);
   const kept: Kept[] = [];
@@ -106,7 +111,7 @@ export async function throughput(plan: ThroughputPlan): Promise<Kept[]> {
 
 async function beside(
   behaviour: Behaviour,
-  { profile, flags, rounds, seconds: atLeast, rate, say }: ThroughputPlan,
+  { profile, flags, firewall: walled, rounds, seconds: atLeast, rate, say }: ThroughputPlan,
 ): Promise<Kept> {
   const seconds = comesInWaves(behaviour) ? (Math.ceil((atLeast * 1_000) / waveMs) * waveMs) / 1_000 : atLeast;
   toTheServers();
@@ -114,6 +119,7 @@ async function beside(
   toTheClients();
   try {
     using standIn = await startStandIn(isShutOut[behaviour] ? 'shut' : 'open');
+    using _rules = walled ? firewall([target.port, standIn.port]) : undefined;
     await createClient({ baseUrl: target.url, userId: 'admin' }).coupons.create({
       couponId: 'sale',
       name: 'Sale',
