@@ -98,7 +98,7 @@ export const settings = {
   redisUrl: setting('redis-url', 'redis://127.0.0.1:6379', 'ledger and board; in scheduler the queues too', 'url'),
   databaseUrl: setting('database-url', 'postgres://postgres@127.0.0.1:5432/postgres', 'rows', 'url'),
   namespace: setting('namespace', '', 'put before the names of topics, keys and schema, to share servers'),
-  partitions: setting('partitions', '4', 'partitions of the logs when they are created'),
+  partitions: setting('partitions', '4', 'partitions of the logs when they are created (cluster)'),
   tickBatch: setting('tick-batch', '100', 'requests that a scheduler takes at once (scheduler)'),
   tickMs: setting('tick-ms', '1000', 'how often each scheduler takes them, ms (scheduler)'),
   replication: setting('replication', '1', 'replicas of each partition when topics are created'),
@@ -252,14 +252,9 @@ function rolesOf(value: string, profile: Profile): readonly Role[] {
 }
 
 function partitionsOf(value: string | undefined, profile: Profile): number {
-  if (profile === 'scheduler' && (value ?? '1') !== '1') {
-    throw refused(
-      'partitions',
-      value as string,
-      'cannot be chosen in the scheduler profile, which has one queue: leave it out',
-    );
-  }
-  return wholeNumber('partitions', value ?? (profile === 'cluster' ? settings.partitions.default : '1'), 1, 1_000);
+  if (profile === 'cluster') return wholeNumber('partitions', value ?? settings.partitions.default, 1, 1_000);
+  if (value === undefined || value === '1') return 1;
+  throw refused('partitions', value, `cannot be chosen in the ${profile} profile, which has one: leave it out`);
 }
 
 function tickOf(
