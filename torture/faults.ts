@@ -1,8 +1,9 @@
 /** The nemesis: what is broken in a round, by name. Whatever a fault leaves broken is healed after it. */
-import { copyFile, readdir, stat, truncate } from 'node:fs/promises';
+import { copyFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
 import type { ServerName, ServiceHandle } from '../scripts/services.ts';
+import { cutTails } from '../test/support/cut-tails.ts';
 import { eventually } from '../test/support/sale.ts';
 import { frozenMs, type Pair, pairs, type Slot } from './arena.ts';
 import { controllerAlone, type PartitionState, partitionState } from './brokers.ts';
@@ -17,9 +18,11 @@ const preload = join(import.meta.dirname, '../test/support/shifted-clock.ts');
 const tenMinutesMs = 10 * 60_000;
 /** A session of 3 s, an election, and catching up, on a busy machine. */
 const leaderMsMax = 60_000;
-/** Times that a proxy spoils something in a round, and for how long each. */
+/** Times that a proxy spoils something in a round, and for how long: a server once beyond every bound of its clients. */
 const spoils = 4;
 const spoiltMs = 1_500;
+/** A process that noticed that the log was cut takes nothing more; what was under way then it may have to ask about. */
+const noticedMs = 2_000;
 
 /** Frozen for longer than the group's session, so that another owner takes over; then it wakes up. */
 const frozen = (slot: Slot): Fault => ({
@@ -190,7 +193,7 @@ const spoilt = (between: readonly Pair[], choice: readonly Mode[]): Fault => ({
       const mode = choice[Math.floor(random() * choice.length)] as Mode;
       const proxies = arena.proxies(pair);
       for (const proxy of proxies) proxy.set(mode);
-      await wait(spoiltMs);
+      await wait(i === 0 && pair !== 'crowd' ? frozenMs : spoiltMs);
       for (const proxy of proxies) proxy.set('pass');
       if (proxies.every(({ bytes }) => bytes === 0)) throw new Error(`nothing goes through the proxy of ${pair}`);
       did(`proxy ${pair} ${mode}`);
@@ -220,7 +223,7 @@ const cut = (log: Log, busy: boolean): Fault => ({
     await crowd.answeredAtLeast(crowd.size);
     const server = arena.server('kafka');
     await server.kill();
-    await cutTails(server.dataDir, `${arena.cluster.namespace}.${log}-`);
+    await cutTails(server.dataDir, `${arena.cluster.namespace}.${log}`);
     did(`tail of ${log} cut off${busy ? ' under a crowd' : ''}`);
     using _ = busy ? crowd.pressing(3) : undefined;
     await server.start();
@@ -230,6 +233,14 @@ const cut = (log: Log, busy: boolean): Fault => ({
       alarms => alarms.some(alarm => /cut|not the log|not the one/.test(alarm)),
       30_000,
     );
+    if (log !== 'coupon-issued') return;
+    // Both API processes have appended behind the place of the cut.
+    crowd.press(20);
+    await wait(noticedMs);
+    const from = performance.now();
+    crowd.press(20);
+    await wait(noticedMs);
+    assertShut('into a log that was cut', crowd.history, from);
   },
 });
 
@@ -322,16 +333,3 @@ export const faults: Record<string, Fault> = {
   'change-log-cut': cut('coupon-issued-success', false),
   'change-log-cut-busy': cut('coupon-issued-success', true),
 };
-
-/** Takes the second half off the newest segment of each partition. */
-async function cutTails(dataDir: string, prefix: string): Promise<void> {
-  for (const name of await readdir(dataDir)) {
-    if (!name.startsWith(prefix) || !/^[0-9]+$/.test(name.slice(prefix.length))) continue;
-    const [segment] = (await readdir(join(dataDir, name)))
-      .filter(file => file.endsWith('.log'))
-      .sort()
-      .reverse();
-    const path = join(dataDir, name, segment as string);
-    await truncate(path, Math.floor((await stat(path)).size / 2));
-  }
-}

@@ -1,8 +1,11 @@
-import { NotAccepted } from '../errors.ts';
+import type { LogEntry } from '../entry.ts';
+import { Alarm, messageOf, NotAccepted, OutcomeUnknown } from '../errors.ts';
+import { pollMsMax } from '../limits.ts';
 import { clientOptions, guard, type Kafka, type Topic } from './client.ts';
-import { appendError, cut, noteTry } from './errors.ts';
+import { answered, appendError, cut, noteTry } from './errors.ts';
 import { produceRequestMsMax, produceRetryMsMax, produceRetryMsMin } from './limits.ts';
 import { TimedProducer } from './produce.ts';
+import { Reader } from './reader.ts';
 import type { Tail } from './tail.ts';
 import type { Watch } from './watch.ts';
 
@@ -13,12 +16,16 @@ import type { Watch } from './watch.ts';
 export class Appender {
   #producer: TimedProducer;
   #end = 0;
+  /** The last entry of ours, at `#end - 1`. */
+  #last: Pick<LogEntry, 'at' | 'text'> = { at: -1, text: '' };
+  /** A broker was away since it was seen there: the log may have been cut. */
+  #doubted = false;
   /** Whether every try of the send under way surely left nothing in the log. */
   #triesSure = true;
   #recreated = false;
   #closed = false;
   /** Settles when the append before has: an operator redrives beside the stage that appends here. */
-  #last: Promise<unknown> = Promise.resolve();
+  #before: Promise<unknown> = Promise.resolve();
 
   readonly #kafka: Kafka;
   readonly #topic: Topic;
@@ -42,7 +49,7 @@ export class Appender {
         retryDelay: (_client, _operation, attempt, _retries, error) => {
           const sure = noteTry(error);
           this.#triesSure &&= sure;
-          this.#tail()?.break();
+          this.#doubt();
           return Math.min(produceRetryMsMin * 2 ** (attempt - 1), produceRetryMsMax);
         },
         serializers: { key: bytesOf, value: bytesOf },
@@ -54,12 +61,12 @@ export class Appender {
     });
     watch.follow(this.#producer);
     for (const event of ['client:broker:disconnect', 'client:broker:failed'] as const)
-      this.#producer.on(event, () => this.#tail()?.break());
+      this.#producer.on(event, () => this.#doubt());
   }
 
   append(values: readonly string[], keys: readonly string[] | undefined): Promise<number> {
-    const appended = this.#last.then(() => this.#append(values, keys));
-    this.#last = appended.catch(() => {
+    const appended = this.#before.then(() => this.#append(values, keys));
+    this.#before = appended.catch(() => {
       // Whoever appended hears it; the next only waits for its end.
     });
     return appended;
@@ -72,10 +79,43 @@ export class Appender {
     // The client looks the topic up by its name, so what is made anew under that name takes the entries too.
     if (base < this.#end) this.#recreate();
     if (this.#recreated) throw this.#cut();
+    if (this.#doubted && this.#end > 0) await this.#prove();
+    const { appendedAt } = this.#producer;
     this.#end = base + values.length;
+    this.#last = { at: appendedAt, text: values.at(-1)?.toWellFormed() ?? '' };
     this.#watch.succeeded();
-    if (this.#producer.appendedAt >= 0) this.#tail()?.add(base, this.#producer.appendedAt, values);
+    if (appendedAt >= 0) this.#tail()?.add(base, appendedAt, values);
     return base;
+  }
+
+  /**
+   * A log that was cut may have grown beyond our last place by the entries of others. What was appended now stands in
+   * it, but whoever was acknowledged before may not.
+   */
+  async #prove(): Promise<void> {
+    this.#doubted = false;
+    const { at, text } = this.#last;
+    // One of its own: what others read a moment ago says nothing.
+    const reader = new Reader(this.#kafka, this.#topic, this.#partition, this.#end - 1);
+    try {
+      const [found] = (await reader.read(1, pollMsMax, undefined)).entries;
+      if (!found) throw new Error(`entry ${this.#end - 1} is not given now`);
+      if (found.offset === this.#end - 1 && found.text === text && (at < 0 || found.at === at)) return;
+    } catch (error) {
+      if (!answered(error, 'OFFSET_OUT_OF_RANGE') && !(error instanceof Alarm)) {
+        this.#doubted = true;
+        throw new OutcomeUnknown(`the log may have been cut: ${messageOf(error)}`);
+      }
+    } finally {
+      reader.close().catch(() => {});
+    }
+    this.#recreate();
+    throw this.#cut();
+  }
+
+  #doubt(): void {
+    this.#doubted = true;
+    this.#tail()?.break();
   }
 
   async #send(values: readonly string[], keys: readonly string[] | undefined): Promise<number> {
@@ -92,7 +132,7 @@ export class Appender {
       if (base?.partition !== partition) throw new Error('the acknowledgement names another partition');
       return Number(base.offset);
     } catch (error) {
-      this.#tail()?.break();
+      this.#doubt();
       throw appendError(error, this.#triesSure);
     }
   }
@@ -103,7 +143,7 @@ export class Appender {
   }
 
   #cut() {
-    return cut(`topic ${this.#topic.name} is not the one that was there at start`);
+    return cut(`topic ${this.#topic.name} has no longer what was appended`);
   }
 
   /** A send under way is rejected: its outcome is unknown. */
