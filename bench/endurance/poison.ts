@@ -13,7 +13,7 @@ import type { Cluster } from '../cluster.ts';
 import { Coupon } from '../coupon.ts';
 import { treeUsed } from '../cpu.ts';
 import { load } from '../load.ts';
-import { alternate, type Round, type Side, summary } from '../rounds.ts';
+import { alternate, medianRange, type Round, type Side, summary } from '../rounds.ts';
 import { startDibs } from '../servers.ts';
 import { type Endurance, type Ground, k, type Reached } from './number.ts';
 import { Road, requestsOf } from './road.ts';
@@ -159,14 +159,15 @@ async function underLoad({ cluster: clusterOf, say, rounds: n }: Ground): Promis
 }
 
 function line(what: string, rounds: readonly Round<Rate>[], note: string): Reached {
-  const costs = summary(rounds, ([clean, spoilt]) => 1 - (spoilt?.perSecond ?? 0) / (clean?.perSecond ?? 1));
-  const cpu = summary(rounds, ([clean, spoilt]) => (spoilt?.cpuUs ?? 0) / (clean?.cpuUs ?? 1) - 1);
+  const pairs = rounds.map(({ values }) => values as [clean: Rate, spoilt: Rate]);
+  const costs = medianRange(pairs.map(([clean, spoilt]) => 1 - spoilt.perSecond / clean.perSecond));
+  const cpu = medianRange(pairs.map(([clean, spoilt]) => spoilt.cpuUs / clean.cpuUs - 1));
   const of = (side: number) => k(summary(rounds, values => values[side]?.perSecond ?? 0).median);
   const percent = (n: number) => `${(n * 100).toFixed(1)} %`;
   return {
     number: `${percent(share)} poison costs, of the throughput (${what})`,
     toReach: `below ${percent(lessThan)}`,
-    measured: `${percent(costs.median)} (${percent(costs.min)} to ${percent(costs.max)} in ${costs.rounds} rounds); ${of(1)} of ${of(0)}/s; CPU of dibs and its servers a request: ${percent(cpu.median)} more (${percent(cpu.min)} to ${percent(cpu.max)})${note}`,
+    measured: `${percent(costs.median)} (${percent(costs.low)} to ${percent(costs.high)}; ${pairs.length} rounds); ${of(1)} of ${of(0)}/s; CPU of dibs and its servers a request: ${percent(cpu.median)} more (${percent(cpu.low)} to ${percent(cpu.high)})${note}`,
     reached: costs.median < lessThan,
   };
 }

@@ -10,7 +10,7 @@ import { MemoryLedger } from '../../src/memory/ledger.ts';
 import { PartitionFold } from '../../src/sale.ts';
 import { withSnapshot } from '../../src/sqlite/snapshot.ts';
 import { fill } from '../fill.ts';
-import { alternate, type Round, type Side, summary } from '../rounds.ts';
+import { alternate, medianRange, type Round, type Side, summary } from '../rounds.ts';
 import { emptyFolder } from '../servers.ts';
 import { type Endurance, k, type Reached } from './number.ts';
 import { partition, Road, requestsOf } from './road.ts';
@@ -103,9 +103,9 @@ const rate = (rounds: readonly Round<number>[], side: number): string =>
   k(summary(rounds, values => values[side] ?? 0).median);
 
 function line(what: string, rounds: readonly Round<number>[], side: number, note: string): Reached {
-  const against = (fold: number) => summary(rounds, values => (values[side] ?? 0) / (values[fold] ?? 1));
+  const against = (fold: number) => medianRange(rounds.map(({ values }) => (values[side] ?? 0) / (values[fold] ?? 1)));
   const [pure, bytes] = [against(0), against(1)];
-  const range = ({ min, max }: typeof pure) => `${min.toFixed(2)} to ${max.toFixed(2)}`;
+  const range = ({ low, high }: typeof pure) => `${low.toFixed(2)} to ${high.toFixed(2)}`;
   return {
     number: `${what}: rebuilt, entries/s / pure fold`,
     toReach: `${half}`,
