@@ -1,7 +1,17 @@
 /** What was asked, held against the log: nothing accepted is missing, nothing is there that nobody asked for. */
 import { createHash } from 'node:crypto';
+import { boundsOf } from './counted.ts';
 import type { Found } from './findings.ts';
-import type { AddStock, Call, Close, Create, HistoryLine, Issue } from './history.ts';
+import {
+  type AddStock,
+  type Call,
+  type Close,
+  type Create,
+  type HistoryLine,
+  type Issue,
+  isAccepted,
+  isUnknown,
+} from './history.ts';
 import { type Placed, Places } from './places.ts';
 import { type Judged, type Partition, requestId, type Sale, stockId, stockMax, type Truth } from './truth.ts';
 
@@ -13,19 +23,14 @@ const keyHash = (scope: string, key: string): string =>
 export interface Request {
   coupon: string;
   user: string;
-  keyed: boolean;
   calls: Issue[];
+  /** In the order of the log. */
   entries: Judged[];
 }
 
-const isAccepted = ({ status }: Call): boolean => status === 202;
 const isDone = ({ status }: Call): boolean => status === 200 || status === 201;
 
-/** Whether the call may have left an entry without saying so. */
-const isUnknown = ({ status, body }: Call): boolean =>
-  status === undefined || (status >= 500 && body?.code !== 'NOT_ACCEPTED' && body?.code !== 'UNAVAILABLE');
-
-/** The same for an operator's call, which may be told `UNAVAILABLE` or that its entry changed nothing after it was appended. */
+/** Whether an operator's call may have left an entry; it may be told `UNAVAILABLE` or that its entry changed nothing after it was appended. */
 const mayStand = ({ status = 0, body }: Call): boolean =>
   body?.code !== 'NOT_ACCEPTED' && (status < 400 || status === 409 || status >= 500);
 
@@ -46,10 +51,18 @@ export class Asked {
     for (const line of history) this.sort(line);
     this.attribute();
     const certain = Map.groupBy(this.certain(), ({ judged }) => judged.partition);
-    const operators = Map.groupBy(this.answeredOperators(), ({ judged }) => judged.partition);
-    for (const partition of new Set([...certain.keys(), ...operators.keys()])) {
+    const bounds = [...this.requests.values()].map(request => boundsOf(request, this.hasAllOf(request.coupon)));
+    const answered = Map.groupBy(
+      [...this.answeredOperators(), ...bounds.flatMap(bound => bound.answered)],
+      ({ judged }) => judged.partition,
+    );
+    const begun = Map.groupBy(
+      bounds.flatMap(bound => bound.begun),
+      ({ partition }) => partition,
+    );
+    for (const partition of new Set([...certain.keys(), ...answered.keys(), ...begun.keys()])) {
       const placed = certain.get(partition) ?? [];
-      const places = new Places(placed, operators.get(partition) ?? []);
+      const places = new Places(placed, answered.get(partition), begun.get(partition));
       this.places.set(partition, places);
       this.checkOrder(placed, places);
     }
@@ -99,8 +112,7 @@ export class Asked {
         const request = this.requests.get(idOf(coupon, user, key));
         if (request) request.calls.push(line);
         else {
-          const made = { coupon, user, keyed: key !== undefined, calls: [line], entries: [] };
-          this.requests.set(idOf(coupon, user, key), made);
+          this.requests.set(idOf(coupon, user, key), { coupon, user, calls: [line], entries: [] });
         }
         return;
       }
@@ -129,6 +141,7 @@ export class Asked {
       else if (this.creates.has(entry.couponId))
         this.found.add('unexpected', 'a request that nobody made', ...entries.map(({ line }) => line));
     }
+    for (const { entries } of this.requests.values()) entries.sort((a, b) => a.line.offset - b.line.offset);
   }
 
   /** Calls of which it is certain which entry is theirs. */

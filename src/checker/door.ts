@@ -99,8 +99,10 @@ export class Door {
     const win = this.truth.sales.get(call.coupon)?.wins.get(call.user);
     const high = this.asked.placesOf(call.coupon).high(call.to ?? Number.POSITIVE_INFINITY);
     if (this.aside.has(`${call.coupon} ${call.user}`)) this.contradicted('a duplicate of a win without a row', call);
-    if (win && win.slot === slot && win.entry.line.offset < high) return;
-    this.contradicted(`said to hold slot ${slot}, the log gives ${win?.slot}`, call, win?.entry.line);
+    if (win?.slot !== slot)
+      this.contradicted(`said to hold slot ${slot}, the log gives ${win?.slot}`, call, win?.entry.line);
+    else if (!win || win.entry.line.offset >= high)
+      this.contradicted('said to hold what nobody can have won by then', call, win?.entry.line);
   }
 
   /** A request with the key that won must not be told that it lost, whatever became of the answer to the first. */

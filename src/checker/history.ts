@@ -70,6 +70,12 @@ export interface Frame {
 export type Call = Issue | Create | AddStock | Close | AskTask;
 export type HistoryLine = Call | Frame;
 
+export const isAccepted = ({ status }: Call): boolean => status === 202;
+
+/** Whether a press may have left an entry without saying so. */
+export const isUnknown = ({ status, body }: Call): boolean =>
+  status === undefined || (status >= 500 && body?.code !== 'NOT_ACCEPTED' && body?.code !== 'UNAVAILABLE');
+
 const members = ['code', 'reason', 'taskId', 'couponId', 'state', 'ahead', 'outcome', 'slot'] as const;
 
 /** The part of an answer that a history keeps. */

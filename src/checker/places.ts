@@ -10,14 +10,20 @@ export interface Placed {
   judged: Judged;
 }
 
+/** Entries from `offset` on were not in the log before `from`. */
+export interface Begun {
+  from: number;
+  offset: number;
+}
+
 export class Places {
   private readonly byEnd: { to: number; latest: Placed }[] = [];
-  private readonly byBegin: { from: number; offset: number }[] = [];
+  private readonly byBegin: Begun[] = [];
   /** What the log's clock is ahead of the history's, at least and at most, by each call alone, ms. */
   readonly shift = { low: Number.NEGATIVE_INFINITY, high: Number.POSITIVE_INFINITY };
 
   /** `answered`: of these it is only certain that the entry was in the log when the call was answered. */
-  constructor(certain: readonly Placed[], answered: readonly Placed[] = []) {
+  constructor(certain: readonly Placed[], answered: readonly Placed[] = [], begun: readonly Begun[] = []) {
     const hasEnded = ({ call }: Placed): boolean => call.to !== undefined;
     const ended = certain.filter(hasEnded);
     for (const placed of [...ended, ...answered.filter(hasEnded)].toSorted(
@@ -28,9 +34,10 @@ export class Places {
       this.byEnd.push({ to: placed.call.to as number, latest });
     }
     let offset = Number.POSITIVE_INFINITY;
-    for (const placed of certain.toSorted((a, b) => b.call.from - a.call.from)) {
-      offset = Math.min(offset, offsetOf(placed));
-      this.byBegin.push({ from: placed.call.from, offset });
+    const all = [...begun, ...certain.map(placed => ({ from: placed.call.from, offset: offsetOf(placed) }))];
+    for (const one of all.toSorted((a, b) => b.from - a.from)) {
+      offset = Math.min(offset, one.offset);
+      this.byBegin.push({ from: one.from, offset });
     }
     this.byBegin.reverse();
     for (const { call, judged } of ended) {

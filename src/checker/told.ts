@@ -1,7 +1,8 @@
 /** What the holders of tasks were told: the end that the log gives, always the same, once, and to each. */
-import type { Asked } from './asked.ts';
+import type { Asked, Request } from './asked.ts';
 import type { Found } from './findings.ts';
-import type { AskTask, Frame, HistoryLine, Issue, Told } from './history.ts';
+import { type AskTask, type Frame, type HistoryLine, type Issue, isAccepted, isUnknown, type Told } from './history.ts';
+import { type Claimant, canBe } from './orders.ts';
 import { endOf, type Truth } from './truth.ts';
 
 type Line = Frame | AskTask | Issue;
@@ -49,6 +50,7 @@ export function checkTold(
     checkTask(taskId, task, aside, found);
     checkSlot(task, slots, found);
   }
+  for (const request of asked.requests.values()) checkTogether(request, tasks, asked, found);
 }
 
 function tasksOf(history: readonly HistoryLine[], asked: Asked, truth: Truth, found: Found): Map<string, Task> {
@@ -70,7 +72,8 @@ function tasksOf(history: readonly HistoryLine[], asked: Asked, truth: Truth, fo
     note(task, call, call.body as Told, call.from, found);
     if (!isAnswer) continue;
     const win = truth.sales.get(call.coupon)?.wins.get(call.user);
-    const isHeld = win && entries.includes(win.entry) && win.slot === call.body?.slot;
+    // Without a key each press is a request of its own.
+    const isHeld = call.key !== undefined && win && entries.includes(win.entry) && win.slot === call.body?.slot;
     if (!isHeld || win.entry.line.offset >= asked.placesOf(call.coupon).high(call.to ?? Number.POSITIVE_INFINITY)) {
       found.add('contradicted', 'told of a win that was none of this request by then', call, win?.entry.line);
     }
@@ -151,6 +154,42 @@ function checkTask(taskId: string, { call, ends, told, waits }: Task, aside: Rea
       found.add('contradicted', `told ${end}, the log gives ${[...ends].join(' or ')}`, line, call);
     }
   }
+}
+
+/** What each call was told may be right of one of the entries, and of all calls together be wrong. */
+function checkTogether(request: Request, tasks: ReadonlyMap<string, Task>, asked: Asked, found: Found): void {
+  const { calls, coupon, entries } = request;
+  const [accepted, unknown] = [calls.filter(isAccepted), calls.filter(isUnknown)];
+  const hasAll = asked.hasAllOf(coupon);
+  // What is lost or was not asked for is said elsewhere.
+  if (entries.length < accepted.length || (hasAll && entries.length > accepted.length + unknown.length)) return;
+  const taskOf = ({ body }: Issue): Task | undefined => tasks.get(body?.taskId ?? '');
+  // So is what is wrong of one call alone.
+  if (accepted.some(call => taskOf(call)?.told.some(({ end }) => !taskOf(call)?.ends.has(end)))) return;
+  const places = asked.placesOf(coupon);
+  const claimants = [...accepted, ...unknown].map((call): Claimant => {
+    const must = isAccepted(call);
+    const to = (must ? call.to : undefined) ?? Number.POSITIVE_INFINITY;
+    return {
+      from: call.from,
+      to,
+      low: places.low(call.from),
+      high: places.high(to),
+      must,
+      end: endToldTo(taskOf(call)),
+    };
+  });
+  const ended = entries.map(judged => ({ offset: judged.line.offset, end: endOf(judged) }));
+  if (canBe(ended, claimants, hasAll)) return;
+  const lines = entries.map(({ line }) => line);
+  const told = accepted.flatMap(call => taskOf(call)?.told[0]?.line ?? []);
+  found.add('contradicted', 'told what no order of these calls gives', ...accepted, ...told, ...unknown, ...lines);
+}
+
+/** Who is reserved or set aside has won, and need not have heard more. */
+function endToldTo(task: Task | undefined): string | undefined {
+  const won = () => [...(task?.ends ?? [])].find(end => end.startsWith('issued'));
+  return task?.told[0]?.end ?? (task && task.waits.length > 0 ? won() : undefined);
 }
 
 function checkSlot(task: Task, slots: Map<string, Task>, found: Found): void {

@@ -101,7 +101,9 @@ class Service {
     this.coupons = Array.from({ length: random.int(1, 3) }, (_, i) => {
       // The first is open from the start, and has winners and losers for certain.
       const opensAt = i > 0 && random.chance(0.4) ? shift + random.int(10, 3_500) : null;
-      const closesAt = i > 0 && random.chance(0.3) ? shift + random.int(200, 4_000) : null;
+      const closes = i > 0 && random.chance(0.3) ? shift + random.int(200, 4_000) : null;
+      // A window that ends before it begins is none.
+      const closesAt = closes === null ? null : Math.max(closes, (opensAt ?? 0) + 100);
       const stock = i === 0 ? random.int(3, 8) : random.int(0, 8);
       return { id: `c${i}`, lane: random.int(0, this.lanes.length - 1), stock, opensAt, closesAt };
     });
@@ -116,8 +118,9 @@ class Service {
       const press = () => this.press(random.pick(this.coupons), `u${random.int(0, 40)}`, random.chance(0.9));
       this.later(random.between(5, 4_500), press);
     }
+    for (const user of ['twice', 'thrice']) this.pressUnkeyed(first, user);
     for (const coupon of this.coupons) {
-      if (coupon === first || random.chance(0.4)) this.later(random.between(650, 3_000), () => this.restock(coupon));
+      if (coupon === first || random.chance(0.5)) this.later(random.between(650, 3_000), () => this.restock(coupon));
       if (random.chance(0.3)) this.later(random.between(2_500, 4_500), () => this.close(coupon));
     }
     this.later(300, () => this.put(first.lane, 'no entry'));
@@ -177,6 +180,16 @@ class Service {
   private press(coupon: Coupon, user: string, keyed: boolean): void {
     const key = keyed ? `k${this.random.int(0, 1e9)}` : undefined;
     this.send(coupon, user, key, keyed && this.random.chance(0.1) ? 2 : 1);
+  }
+
+  /** Again and again without a key: before it is answered, before it is told, or later. */
+  private pressUnkeyed(coupon: Coupon, user: string): void {
+    const { random } = this;
+    const begin = random.between(5, 100);
+    const press = () => this.press(coupon, user, false);
+    this.later(begin, press);
+    this.later(begin + random.between(0.1, 12), press);
+    if (user === 'thrice') this.later(begin + random.between(0.1, 30), press);
   }
 
   private send(coupon: Coupon, user: string, key: string | undefined, times: number): void {

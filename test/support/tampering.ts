@@ -21,6 +21,7 @@ import {
 } from './tampering-parts.ts';
 import { refusedOtherwise } from './tampering-refused.ts';
 import { toldOtherwise } from './tampering-told.ts';
+import { unkeyed } from './tampering-unkeyed.ts';
 
 const kept: Record<string, Tampering> = {
   'an accepted entry is taken out of the log': of('lost', (sample, random) =>
@@ -270,4 +271,4 @@ const kept: Record<string, Tampering> = {
   ),
 };
 
-export const tamperings: Record<string, Tampering> = { ...kept, ...refusedOtherwise, ...toldOtherwise };
+export const tamperings: Record<string, Tampering> = { ...kept, ...refusedOtherwise, ...toldOtherwise, ...unkeyed };
