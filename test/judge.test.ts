@@ -103,6 +103,20 @@ test('a service that breaks for one caller is not right; one that says that it c
   }
 });
 
+test('a stream that was not opened: refused it may be, gone or broken it may not', () => {
+  const { task } = history.find(line => line.op === 'frame') as { task: string };
+  const answered = (status: number, stream = true): HistoryLine[] => [
+    ...history,
+    { op: 'task', task, stream, from: 9_000, to: 9_001, status },
+  ];
+  for (const status of [406, 429, 501, 503]) assert.ok(assertRight(answered(status), dump).ok, `${status}`);
+  assert.ok(assertRight([...history, { op: 'task', task, stream: true, from: 9_000 }], dump).ok);
+  for (const status of [410, 500, 502])
+    assert.throws(() => assertRight(answered(status), dump), new RegExp(`the crowd was answered with HTTP_${status}$`));
+  assert.throws(() => assertRight(answered(404), dump), /its task is said to be unknown/);
+  assert.throws(() => assertRight(answered(429, false), dump), /the crowd was answered with HTTP_429$/);
+});
+
 test('a service that stopped may owe a row and an answer to whom it told nothing', () => {
   assert.ok(winners.length > 0);
   assert.ok(assertKept(history, dump).ok);

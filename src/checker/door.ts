@@ -128,14 +128,18 @@ export class Door {
   }
 }
 
+/** That there is no stream for who asks so, for one more of one address, or at all: the status is there to be asked. */
+const noStream: ReadonlySet<number> = new Set([406, 429, 501]);
+
 /** 503 is how the service says that it cannot at present; no other failure is ever due. */
-function isJudged({ op, status }: Call): boolean {
+function isJudged(call: Call): boolean {
+  const { op, status } = call;
   if (status === undefined || status === 503) return true;
   switch (op) {
     case 'issue':
       return status === 200 || status === 202;
     case 'task':
-      return status === 200 || status === 404;
+      return status === 200 || status === 404 || (call.stream === true && noStream.has(status));
     case 'create':
     case 'stock':
     case 'close':

@@ -55,6 +55,8 @@ export interface Close extends Timed {
 export interface AskTask extends Timed {
   op: 'task';
   task: string;
+  /** It was asked for as a stream, and none was opened; one that was is in the history by its frames. */
+  stream?: boolean;
 }
 
 /** One event of a stream, `progress` or `outcome`. Streams are numbered; a reconnect is another one. */
@@ -99,6 +101,7 @@ export const maybe =
   (fits: Fits): Fits =>
   value =>
     value === undefined || fits(value);
+const boolean: Fits = value => typeof value === 'boolean';
 const object: Fits = value => typeof value === 'object' && value !== null;
 
 const call: Shape = { from: number, to: maybe(number), status: maybe(number), body: maybe(object) };
@@ -107,7 +110,7 @@ const shapes: Record<HistoryLine['op'], Shape> = {
   create: { ...call, coupon: text, stock: number, opensAt: orNull(number), closesAt: orNull(number) },
   stock: { ...call, coupon: text, add: number, key: maybe(text) },
   close: { ...call, coupon: text },
-  task: { ...call, task: text },
+  task: { ...call, task: text, stream: maybe(boolean) },
   frame: { at: number, stream: number, task: text, event: text, body: object },
 };
 

@@ -1,5 +1,5 @@
 /** Writes the history of what goes through a fetch: every call with its answer, every event of a stream. */
-import { type Call, type HistoryLine, toldOf } from '../checker/history.ts';
+import { type AskTask, type Call, type HistoryLine, toldOf } from '../checker/history.ts';
 import type { ChunkReader, FetchAnswer, FetchInit, FetchLike } from '../client/http.ts';
 import { SseParser } from '../client/sse.ts';
 
@@ -12,15 +12,13 @@ export function recorded(fetch: FetchLike, note: (line: HistoryLine) => void, ba
   return async (url, init) => {
     const path = new URL(url).pathname.slice(basePath.length + 1);
     const [root, name, action, ...more] = path.split('/').map(decodeURIComponent);
-    if (root === 'tasks' && action === 'events') {
-      const answer = await fetch(url, init);
-      return answer.status === 200 ? followed(answer, name ?? '', ++streams, note) : answer;
-    }
     const asked = more.length > 0 ? undefined : askedOf([init.method, root, action].join(' '), name ?? '', init);
     if (!asked) return fetch(url, init);
     const call = { ...asked, from: now() } as Call;
     try {
       const answer = await fetch(url, init);
+      // Of a stream that was opened its events are the history.
+      if (isStream(call) && answer.status === 200) return followed(answer, call.task, ++streams, note);
       return { ...answer, status: answer.status, headers: answer.headers, text: () => heard(answer, call, note) };
     } catch (error) {
       note(call);
@@ -36,6 +34,8 @@ function askedOf(what: string, name: string, { headers, body }: FetchInit): obje
   switch (what.trimEnd()) {
     case 'POST coupons issue':
       return { op: 'issue', coupon: name, user: userOf(headers), ...key };
+    case 'GET tasks events':
+      return { op: 'task', task: name, stream: true };
     case 'GET tasks':
       return { op: 'task', task: name };
     case 'POST coupons close':
@@ -52,6 +52,8 @@ function askedOf(what: string, name: string, { headers, body }: FetchInit): obje
       return undefined;
   }
 }
+
+const isStream = (call: Call): call is AskTask => call.op === 'task' && call.stream === true;
 
 const millis = (time: string | undefined): number | null => (time === undefined ? null : Date.parse(time));
 

@@ -65,12 +65,13 @@ export const toldOtherwise: Record<string, Tampering> = {
       else sample.history.push({ ...frame, stream: 9_999, event: 'progress', body });
     }),
   ),
-  'a status that broke the service, or is kept from who has the task': of('unjudged', (sample, random) =>
+  'a status or a stream that broke the service, or is kept from who has the task': of('unjudged', (sample, random) =>
     one(accepted(sample), random, ({ body }) => {
       const [status, code] = random.pick([[500, 'INTERNAL'] as const, [502] as const, [403, 'FORBIDDEN'] as const]);
       const from = endOf(sample);
       const answer = { from, to: from + 1, status, ...(code && { body: { code } }) };
-      sample.history.push({ op: 'task', task: body?.taskId as string, ...answer });
+      const stream = random.chance(0.5) ? { stream: true } : {};
+      sample.history.push({ op: 'task', task: body?.taskId as string, ...stream, ...answer });
     }),
   ),
   'a loser is told to be reserved': of('contradicted', (sample, random) =>
@@ -99,11 +100,11 @@ export const toldOtherwise: Record<string, Tampering> = {
       });
     }),
   ),
-  'a task that was given out is unknown': of('contradicted', (sample, random) =>
+  'a task that was given out is unknown, or its stream is': of('contradicted', (sample, random) =>
     one(accepted(sample), random, ({ body }) => {
       const from = endOf(sample);
-      const task = body?.taskId as string;
-      sample.history.push({ op: 'task', from, to: from + 1, status: 404, task, body: { code: 'UNKNOWN_TASK' } });
+      const asked = { task: body?.taskId as string, ...(random.chance(0.5) ? { stream: true } : {}) };
+      sample.history.push({ op: 'task', from, to: from + 1, status: 404, ...asked, body: { code: 'UNKNOWN_TASK' } });
     }),
   ),
   'sold out at the door before it was': of('contradicted', sample => {
