@@ -74,6 +74,34 @@ test('what was under way when the crowd leaves is in the history, as a call of w
   );
 });
 
+test('who presses without a key presses again when no answer comes, and not when told how it ended', async t => {
+  const fake = await startFake();
+  t.after(() => fake.close());
+  const crowd = new Crowd('c', [fake.url]);
+  t.after(() => crowd.close());
+  await crowd.open(3);
+  const silent = [503, 502, 429];
+  fake.intercept = ({ path, headers }, response) => {
+    const isUnkeyed = path.endsWith('/issue') && headers['idempotency-key'] === undefined;
+    const status = isUnkeyed ? silent.pop() : undefined;
+    return status !== undefined && problem(response, status, 'OUTCOME_UNKNOWN');
+  };
+  crowd.press(6);
+  await crowd.settle();
+  const presses = crowd.history.filter(line => line.op === 'issue');
+  const unkeyed = presses.filter(({ key }) => key === undefined);
+  // One presses once, one twice, and three of all were not answered.
+  assert.deepEqual([...new Set(unkeyed.map(({ user }) => user))].toSorted(), ['u2', 'u5']);
+  assert.deepEqual([unkeyed.length, presses.length - unkeyed.length, silent], [6, 4, []]);
+  fake.intercept = ({ path }, response) => path.endsWith('/issue') && problem(response, 403, 'FORBIDDEN');
+  crowd.press(3);
+  await crowd.settle();
+  assert.deepEqual(
+    crowd.turnedAway.toSorted(),
+    ['u6', 'u7', 'u8'].map(user => `${user}: FORBIDDEN, it is FORBIDDEN`),
+  );
+});
+
 const { history, dump } = sampleOf(7);
 const told = (task: string | undefined) => (line: HistoryLine) =>
   (line.op === 'frame' || line.op === 'task') && line.task === task;

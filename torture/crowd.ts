@@ -2,10 +2,11 @@
 import type { HistoryLine } from '../src/checker/history.ts';
 import { createNodeFetch, type NodeFetch } from '../src/cli/node-fetch.ts';
 import { recorded } from '../src/cli/record.ts';
-import type { FetchLike } from '../src/client/http.ts';
-import { type Claim, type Client, createClient } from '../src/client/index.ts';
-import type { Timing } from '../src/client/timing.ts';
+import { createHttp, type FetchLike } from '../src/client/http.ts';
+import { type Client, createClient } from '../src/client/index.ts';
+import { defaultTiming, type Timing } from '../src/client/timing.ts';
 import { eventually, testTiming } from '../test/support/sale.ts';
+import { pressUnkeyed } from './unkeyed.ts';
 
 const requestsMax = 64;
 const streamsMax = 2_000;
@@ -15,6 +16,17 @@ export const settleMsMax = 90_000;
 const patience = { triesMax: Infinity, acceptMsMax: Infinity, silenceMsMax: Infinity };
 /** Of a status asked at the end. */
 const asksAtOnceMax = 50;
+/** One of so many presses without a key, and one of so many twice at once. */
+const unkeyedEach = 3;
+const twiceEach = 6;
+
+interface Press {
+  user: string;
+  /** Undefined of who presses without one. */
+  key: string | undefined;
+  ended: boolean;
+  abort(): void;
+}
 
 export class Crowd {
   readonly history: HistoryLine[] = [];
@@ -23,14 +35,14 @@ export class Crowd {
   readonly couponId: string;
   private readonly urls: readonly string[];
   private readonly fetches = new Map<string, NodeFetch>();
-  private readonly claims: { claim: Claim; user: string; key: string; ended: boolean }[] = [];
+  private readonly presses: Press[] = [];
   private readonly fetch: FetchLike;
-  private readonly timing: Partial<Timing>;
+  private readonly timing: Timing;
   private users = 0;
   private underWay = 0;
 
   constructor(couponId: string, urls: readonly string[], timing: Partial<Timing> = testTiming) {
-    this.timing = { ...timing, ...patience };
+    this.timing = { ...defaultTiming, ...timing, ...patience };
     this.couponId = couponId;
     this.urls = urls;
     this.fetch = recorded(
@@ -46,9 +58,8 @@ export class Crowd {
   }
 
   /** A client of one of the API processes, by turns. */
-  client(turn = this.claims.length): Client {
-    const baseUrl = this.urls[turn % this.urls.length] as string;
-    return createClient({ baseUrl, fetch: this.fetch, timing: this.timing });
+  client(turn?: number): Client {
+    return createClient({ baseUrl: this.urlOf(turn), fetch: this.fetch, timing: this.timing });
   }
 
   async open(stock: number, window: { opensAt?: string; closesAt?: string } = {}): Promise<void> {
@@ -56,35 +67,52 @@ export class Crowd {
   }
 
   get size(): number {
-    return this.claims.length;
+    return this.presses.length;
   }
 
   get answered(): number {
-    return this.claims.filter(({ ended }) => ended).length;
+    return this.presses.filter(({ ended }) => ended).length;
   }
 
   press(users: number): void {
-    for (let i = 0; i < users; i++) this.pressAs(`u${this.users++}`);
+    for (let i = 0; i < users; i++) {
+      const user = `u${this.users++}`;
+      if (this.users % unkeyedEach === 0) this.pressUnkeyed(user);
+      else this.pressAs(user);
+      if (this.users % twiceEach === 0) this.pressUnkeyed(user);
+    }
   }
 
-  pressAs(user: string, key: string = `${user}-${this.claims.length}`): void {
+  private pressAs(user: string, key: string = `${user}-${this.presses.length}`): void {
     const claim = this.client().claim(this.couponId, { userId: user, key });
-    const press = { claim, user, key, ended: false };
-    this.claims.push(press);
-    const end = (away?: string) => {
-      press.ended = true;
-      if (away !== undefined) this.turnedAway.push(`${user}: ${away}`);
-    };
-    claim.outcome.then(
-      told => end(told.outcome === 'refused' ? `${told.code}, ${told.detail}` : undefined),
-      (error: unknown) => end(String(error)),
-    );
+    const away = claim.outcome.then(told => (told.outcome === 'refused' ? `${told.code}, ${told.detail}` : undefined));
+    this.follow({ user, key, ended: false, abort: () => claim.abort() }, away);
   }
 
-  /** Some who pressed already press again, with the same key or with another. */
+  private pressUnkeyed(user: string): void {
+    const { couponId, timing } = this;
+    const http = createHttp(this.urlOf(), this.fetch, timing.answerMsMax);
+    const stop = new AbortController();
+    const away = pressUnkeyed({ http, timing, couponId, user, signal: stop.signal });
+    this.follow({ user, key: undefined, ended: false, abort: () => stop.abort() }, away);
+  }
+
+  /** `away`: what turned the user away, if anything did. */
+  private follow(press: Press, away: Promise<string | undefined>): void {
+    this.presses.push(press);
+    const end = (why?: string) => {
+      press.ended = true;
+      if (why !== undefined) this.turnedAway.push(`${press.user}: ${why}`);
+    };
+    away.then(end, (error: unknown) => end(String(error)));
+  }
+
+  /** Some who pressed already press again: with the same key or without one as before, or with another. */
   pressAgain(users: number): void {
-    for (const { user, key } of this.claims.slice(0, users)) {
-      this.pressAs(user, this.claims.length % 2 === 0 ? key : undefined);
+    for (const { user, key } of this.presses.slice(0, users)) {
+      if (this.presses.length % 2 !== 0) this.pressAs(user);
+      else if (key === undefined) this.pressUnkeyed(user);
+      else this.pressAs(user, key);
     }
   }
 
@@ -124,7 +152,7 @@ export class Crowd {
 
   /** Nobody presses any more, and each press that was under way is in the history, which a dump may now be held against. */
   async leave(): Promise<void> {
-    for (const { claim } of this.claims) claim.abort();
+    for (const press of this.presses) press.abort();
     await eventually(
       'all presses have ended',
       () => this.underWay,
@@ -133,8 +161,12 @@ export class Crowd {
   }
 
   close(): void {
-    for (const { claim } of this.claims) claim.abort();
+    for (const press of this.presses) press.abort();
     for (const { close } of this.fetches.values()) close();
+  }
+
+  private urlOf(turn = this.presses.length): string {
+    return this.urls[turn % this.urls.length] as string;
   }
 
   private fetchOf(origin: string): NodeFetch {
