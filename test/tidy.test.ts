@@ -4,6 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync, statSync } from 'node:fs';
 import { basename, dirname, join, normalize } from 'node:path';
 import { suite, test } from 'node:test';
+import { codeOnly } from './support/code-only.ts';
 
 const root = join(import.meta.dirname, '..');
 const linesMax = 450;
@@ -32,6 +33,8 @@ const readsEnvironment = [
 ];
 /** The Host itself, and the lock, which keeps real processes apart: of what the simulator could run it runs all else. */
 const ownTime = ['src/host.ts', 'src/sqlite/lock.ts'];
+/** Modules of Node with a time, a chance or threads of their own. */
+const aroundModules = ['crypto', 'timers', 'perf_hooks', 'process', 'worker_threads', 'child_process', 'cluster', 'os'];
 /** What of node:crypto is neither time nor chance. */
 const pureCrypto = [
   'hash',
@@ -61,13 +64,9 @@ const source = code.filter(file => file.startsWith('src/'));
 const rootFiles = source.filter(file => dirname(file) === 'src');
 const folderOf = (file: string): string => (dirname(file) === 'src' ? '' : (file.split('/')[1] ?? ''));
 
-/** Comments and the insides of quotes are blanked out, so that only code is looked at. Lines stay where they are. */
-function codeOnly(text: string): string {
-  const blank = (found: string): string => found.replace(/[^\n]/g, ' ');
-  return text.replace(/\/\*[\s\S]*?\*\/|(?<![:\\])\/\/[^\n]*|'(?:\\.|[^'\\\n])*'|"(?:\\.|[^"\\\n])*"/g, found =>
-    found.startsWith('/') ? blank(found) : `${found[0]}${blank(found.slice(1, -1))}${found[0]}`,
-  );
-}
+/** Comments and what literals say are blanked out, so that only code is looked at. Lines stay where they are. */
+const bare = codeOnly(code.map(textOf));
+const bareOf = (file: string): string => bare[code.indexOf(file)] as string;
 
 interface Import {
   file: string;
@@ -216,7 +215,7 @@ suite('names and sizes', () => {
       places(
         source,
         /\b(class|interface|type|function)\s+(I[A-Z][a-z]\w*|\w*(Impl|Service|Manager|Utils?|Helpers?))\b/,
-        f => codeOnly(textOf(f)),
+        bareOf,
       ),
       'name it after what it is',
     );
@@ -241,7 +240,7 @@ suite('names and sizes', () => {
   test('each limit is used, and has no second home', () => {
     const names = [...textOf('src/limits.ts').matchAll(/^export const (\w+)/gm)].map(([, name]) => name as string);
     assert.ok(names.length > 30);
-    const others = source.filter(file => file !== 'src/limits.ts').map(file => codeOnly(textOf(file)));
+    const others = source.filter(file => file !== 'src/limits.ts').map(bareOf);
     none(
       names.filter(name => !others.some(text => new RegExp(`\\b${name}\\b`).test(text))),
       'use it or remove it',
@@ -261,33 +260,21 @@ suite('what is not left lying about', () => {
   test('nothing unfinished', () => none(places(code, todo), 'do it, or write it down where work is planned'));
   test('no test is alone, and one that is skipped says why', () => {
     const tests = code.filter(file => file.startsWith('test/'));
-    none(
-      places(tests, /\.only\(|\bonly: true/, f => codeOnly(textOf(f))),
-      'run them all',
-    );
-    // A reason in the name, as in `test.skip('Redis (DIBS_REDIS_URL is not set)')`.
-    const skips = places(tests, /\b(test|suite|describe|it|t)\.(skip|todo)\(/, f => codeOnly(textOf(f)));
+    none(places(tests, /\.only\(|\bonly: true/, bareOf), 'run them all');
+    // A reason in the name, as in `test.skip('Redis (DIBS_REDIS_URL is not set)')`, or one that was found out.
+    const skips = places(tests, /\b(test|suite|describe|it|t)\.(skip|todo)\(/, bareOf);
     const unreasoned = skips.filter(place => {
       const [file, line] = place.split(':');
       const text = textOf(file as string).split('\n')[Number(line) - 1] ?? '';
-      return !/\.skip\(\s*['"`].*\b(is not|cannot|does not|needs)\b/.test(text);
+      return !/\.skip\((why\)|\s*['"`].*\b(is not|cannot|does not|needs)\b)/.test(text);
     });
     none(unreasoned, 'say why in its name');
-    none(
-      places(tests, /\bskip: true\b/, f => codeOnly(textOf(f))),
-      'give the reason',
-    );
+    none(places(tests, /\bskip: true\b/, bareOf), 'give the reason');
   });
   test('nothing is printed by the core or an adapter', () => {
     const silent = source.filter(file => !file.startsWith('src/cli/'));
-    none(
-      places(silent, /\bconsole\./, f => codeOnly(textOf(f))),
-      'say it through Log',
-    );
-    none(
-      places(source, /\bdebugger\b/, f => codeOnly(textOf(f))),
-      'remove it',
-    );
+    none(places(silent, /\bconsole\./, bareOf), 'say it through Log');
+    none(places(source, /\bdebugger\b/, bareOf), 'remove it');
   });
   test('no machine paths and no registry hosts', () => {
     const texts = tracked.filter(file => !/\.(png|jpg|ico|woff2?|gz|jar)$/.test(file) && file !== 'test/tidy.test.ts');
@@ -356,20 +343,26 @@ suite('errors', () => {
 
 suite('time, chance and surroundings', () => {
   const core = rootFiles.filter(file => ![composer, 'src/index.ts'].includes(file));
-  const plain = (file: string) => codeOnly(textOf(file));
   const simulated = [...core, ...source.filter(file => ['memory', 'sqlite'].includes(folderOf(file)))].filter(
     file => !ownTime.includes(file),
   );
   const words = [
-    /\b(Date|Temporal|performance|hrtime|crypto|globalThis|getBuiltinModule|createRequire)\b/,
+    /\b(Date|Temporal|Intl|performance|hrtime|crypto|globalThis|global|getBuiltinModule|createRequire)\b/,
+    // Of a process: its clocks, its use of the processor, its number. Of threads: to wait, and to run beside each other.
+    /\b(process|Atomics|Worker|MessageChannel|BroadcastChannel)\b/,
     /\bMath\b(?!\.(?!random\b)\w)/,
     /\b(set|clear)(Timeout|Interval|Immediate)\b|\bnextTick\b|\bAbortSignal\.timeout\b/,
     /\bimport\(/,
   ].map(({ source }) => source);
+  const hasWord = new RegExp(words.join('|'));
+  const imported = new RegExp(
+    String.raw`^(?:import|export)\s+([^;]*?)\s*\bfrom ['"](?:node:)?(${aroundModules.join('|')})\b`,
+    'gm',
+  );
   /** Whatever is not the Host's: words of the code, and names that are imported. */
-  const aroundHost = (file: string, text: string): string[] => [
-    ...places([file], new RegExp(words.join('|')), () => codeOnly(text)),
-    ...[...text.matchAll(/^(?:import|export)\s+([^;]*?)\s*\bfrom '(?:node:)?(crypto|timers|perf_hooks|process)\b/gm)]
+  const aroundHost = (file: string, text: string, bareText: string): string[] => [
+    ...places([file], hasWord, () => bareText),
+    ...[...text.matchAll(imported)]
       .flatMap(([, what = '', of]) => (of === 'crypto' ? namesOf(what) : [what]))
       .filter(name => ![...pureCrypto, ...(mayTakeChance[file] ?? [])].includes(name))
       .map(name => `${file} imports ${name}`),
@@ -382,7 +375,7 @@ suite('time, chance and surroundings', () => {
   test('the core takes time and chance, and waits, through its Host: the simulator owns every moment of it', () => {
     assert.ok(['src/issue.ts', 'src/memory/ledger.ts', 'src/sqlite/store.ts'].every(file => simulated.includes(file)));
     none(
-      simulated.flatMap(file => aroundHost(file, textOf(file))),
+      simulated.flatMap(file => aroundHost(file, textOf(file), bareOf(file))),
       'take it from Host',
     );
   });
@@ -401,17 +394,41 @@ suite('time, chance and surroundings', () => {
       'const luck = Math.random();',
       'const { random } = Math;',
       'setTimeout(call, 5);',
+      'const at = process.uptime();',
+      'const { cpuUsage } = process;',
+      'const at = process.hrtime.bigint();',
+      'const at = performance.now();',
+      'Atomics.wait(cells, 0, 0, 5);',
+      'Atomics.waitAsync(cells, 0, 0, 5);',
+      'const beside = new Worker(path);',
+      "import { Worker as Thread } from 'node:worker_threads';",
+      "import { uptime } from 'node:os';",
+      // What stands between two apostrophes, and is none of a string's.
+      `const said = \`it's \${Date.now()} or isn't\`;`,
+      `const said = \`it's \${\`\${process.uptime()}\`} or isn't\`;`,
+      "const one = /'/; const at = Date.now(); const two = /'/;",
+      "if (a) /'/.test(b(Date.now(), '));",
+      "const path = '/*'; const at = Date.now(); const other = '*/';",
+      'const path = `//`; const at = Date.now();',
     ];
-    for (const text of ways) assert.ok(aroundHost('src/issue.ts', text).length > 0, text);
-    const fine = ["import { createHash, hash as of } from 'node:crypto';", 'Math.max(1, dateOf(a)); // Date.now()'];
-    for (const text of fine) assert.deepEqual(aroundHost('src/issue.ts', text), [], text);
+    const fine = [
+      "import { createHash, hash as of } from 'node:crypto';",
+      'Math.max(1, dateOf(a)); // Date.now()',
+      `const said = \`Date.now() of \${a} and process.uptime()\`;`,
+      'const found = /Date/.exec(a) ?? "Math.random()"; /* it\'s Date.now() */',
+    ];
+    const seen = codeOnly([...ways, ...fine]).map((bareText, i) =>
+      aroundHost('src/issue.ts', [...ways, ...fine][i] as string, bareText),
+    );
+    ways.forEach((text, i) => void assert.notDeepEqual(seen[i], [], text));
+    fine.forEach((text, i) => void assert.deepEqual(seen[ways.length + i], [], text));
   });
   test('the fold and the nouns are pure: no waiting, no surroundings', () => {
     const pure = ['coupon', 'entry', 'sale', 'outcome', 'task', 'limits', 'errors'].map(name => `src/${name}.ts`);
-    none(places(pure, /\basync\b|\bawait\b|\bprocess\./, plain), 'keep it pure');
+    none(places(pure, /\basync\b|\bawait\b|\bprocess\./, bareOf), 'keep it pure');
   });
   test('the environment is read in one place', () => {
-    const bad = places(code, /\bprocess\.env\b/, plain).filter(place => !readsEnvironment.some(ok => ok.test(place)));
+    const bad = places(code, /\bprocess\.env\b/, bareOf).filter(place => !readsEnvironment.some(ok => ok.test(place)));
     none(bad, 'read it in config.ts and hand it on');
   });
   test('no import has side effects: nothing runs at the top of a file', () => {
@@ -420,7 +437,7 @@ suite('time, chance and surroundings', () => {
       places(
         source.filter(file => !entryPoints.includes(file)),
         /^(await |void |process\.|set(Timeout|Interval)\()/,
-        plain,
+        bareOf,
       ),
       'do it in a function that somebody calls',
     );
