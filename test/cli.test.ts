@@ -72,7 +72,7 @@ describe('errors', { timeout: 120_000 }, () => {
   });
 
   test('an address with a password is refused, and the password is not repeated', async () => {
-    const refused = 'write it like http://127.0.0.1:8080, without user and password';
+    const refused = 'write it like http://127.0.0.1:8080, without user, password and query';
     const secret = fake.url.replace('//', '//u:hidden@');
     const ends = [
       dibs('lag', '--url', secret),

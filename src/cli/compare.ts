@@ -104,7 +104,7 @@ export function targetOf(text: string): Target {
   if (name !== undefined && url !== undefined) return { name, url };
   // Not repeated: it may hold a password.
   throw new CommandError(
-    'a --target is not NAME=URL: write it like before=http://127.0.0.1:8081, without user and password',
+    'a --target is not NAME=URL: write it like before=http://127.0.0.1:8081, without user, password and query',
     exitCodes.usage,
   );
 }

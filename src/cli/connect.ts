@@ -10,10 +10,14 @@ export interface ServerOptions {
 
 export const connect = ({ url, token }: ServerOptions): Client => createClient({ baseUrl: url, token });
 
-/** Without slashes at its end. Undefined with a user or password in it too: errors name the address. */
+/**
+ * Without slashes at its end. Undefined with a user or password in it too, or with a query or fragment: errors name the
+ * address, and paths are put behind it, where those would swallow them.
+ */
 export function baseUrlOf(text: string): string | undefined {
   const url = URL.parse(text);
   if (!url || !/^https?:$/.test(url.protocol) || url.username !== '' || url.password !== '') return undefined;
+  if (/[?#]/.test(text)) return undefined;
   return text.replace(/\/+$/, '');
 }
 

@@ -51,7 +51,7 @@ async function program(argv: readonly string[]): Promise<Command> {
   const dibs = new Command('dibs')
     .description(description)
     .exitOverride()
-    .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'dibs: ')) })
+    .configureOutput({ outputError: (text, write) => write(unrepeated(text)) })
     .showHelpAfterError('(`--help` shows what there is)')
     .addHelpText('after', afterHelp);
   const [first = '', second = ''] = argv;
@@ -62,6 +62,13 @@ async function program(argv: readonly string[]): Promise<Command> {
   addOperator(dibs);
   return dibs;
 }
+
+/** Commander's sentence without the values in it of what it did not understand: one may be a token. */
+const unrepeated = (text: string): string =>
+  text
+    .replace(/^error: /, 'dibs: ')
+    .replace(/^(dibs: unknown option '--?[\w-]+)=.*'$/m, "$1'")
+    .replace(/^(dibs: too many arguments .* but got \d+): .*$/m, '$1.');
 
 // --- options ----------------------------------------------------------------------------------------------------
 
@@ -82,7 +89,7 @@ function parseUrl(text: string): string {
   if (url !== undefined) return url;
   // Commander's sentence would repeat what may hold a password.
   throw new CommandError(
-    '--url (DIBS_URL) is no address: write it like http://127.0.0.1:8080, without user and password',
+    '--url (DIBS_URL) is no address: write it like http://127.0.0.1:8080, without user, password and query',
     exitCodes.usage,
   );
 }
