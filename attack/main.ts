@@ -84,7 +84,7 @@ const parts: Record<(typeof chosen)[number], () => Promise<readonly string[]>> =
     print(
       `forged over HTTP, ${profile}, seed ${seed}: ${asked.asked} ids in ${asked.seconds.toFixed(1)} s, event loop late at most ${ms((await target.stalled()).maxMs)}`,
     );
-    return [...sealed.findings, ...asked.findings, ...target.errors];
+    return [...sealed.findings, ...asked.findings, ...target.errors.map(line => `it said: ${line}`)];
   },
   async throughput() {
     const kept = await throughput({
@@ -105,7 +105,10 @@ const parts: Record<(typeof chosen)[number], () => Promise<readonly string[]>> =
     }
     const judged = kept.filter(k => values.firewall || k.behaviour !== 'flood');
     const short = judged.filter(k => k.byWall.median < keptMin);
-    return short.map(k => `honest users keep ${range(k.byWall)} of their throughput beside ${k.behaviour}`);
+    return [
+      ...short.map(k => `honest users keep ${range(k.byWall)} of their throughput beside ${k.behaviour}`),
+      ...kept.flatMap(k => k.errors.map(line => `beside ${k.behaviour} the server said ${line.slice(0, 1_000)}`)),
+    ];
   },
 };
 

@@ -9,12 +9,15 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { freePort } from '../scripts/services/port.ts';
 import { type Services, startServices } from '../scripts/services.ts';
+import { secretsOf, Unsaid, withPassword } from '../test/support/unsaid.ts';
 
 const cli = join(import.meta.dirname, '../src/cli/main.ts');
 const inside = pathToFileURL(join(import.meta.dirname, 'inside.ts')).href;
 const readyMsMax = 60_000;
 const stopMsMax = 20_000;
 const askMsMax = 20_000;
+/** Of what it says of errors, so many lines are kept. */
+const errorsMax = 1_000;
 
 export const targetProfiles = ['embedded', 'cluster'] as const;
 export type TargetProfile = (typeof targetProfiles)[number];
@@ -22,12 +25,29 @@ export type TargetProfile = (typeof targetProfiles)[number];
 export const secret = 'seals the tasks of the attacked server';
 const jwtSecret = 'signs the tokens of the attacked server';
 
+/** Letters of Base64 in a row that are no id of anybody's choice (64), but a task's (its shortest has 70). */
+const taskIdLike = /[\w-]{70}/;
+/** How each JWT begins: `{"` in Base64. */
+const tokenLike = /eyJ[\w-]{10}/;
+/** The last part of those that were signed here, which opens nothing alone but is part of what does. */
+const signatures = new Set<string>();
+const signaturesMax = 1_000_000;
+const signatureLike = /[\w-]{43}/g;
+
+/** Whether a line says a token, its signature, or a task id: who has one of these is taken for its owner. */
+export const saysCapability = (line: string): boolean =>
+  tokenLike.test(line) ||
+  taskIdLike.test(line) ||
+  (line.match(signatureLike) ?? []).some(letters => signatures.has(letters));
+
 /** A bearer token, HS256, good for an hour. */
 export function tokenOf(sub: string, claims: object = {}, signedWith = jwtSecret): string {
   const part = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('base64url');
   const exp = Math.floor(Date.now() / 1_000) + 3_600;
   const signed = `${part({ alg: 'HS256', typ: 'JWT' })}.${part({ sub, exp, ...claims })}`;
-  return `${signed}.${createHmac('sha256', signedWith).update(signed).digest('base64url')}`;
+  const signature = createHmac('sha256', signedWith).update(signed).digest('base64url');
+  if (signatures.size < signaturesMax) signatures.add(signature);
+  return `${signed}.${signature}`;
 }
 
 export interface Stalled {
@@ -41,7 +61,7 @@ export interface Target {
   port: number;
   pid: number;
   readonly isAlive: boolean;
-  /** What it said at level error or above, or on stderr. */
+  /** What it said at level error or above, or on stderr; and, of whatever level, what it must not say at all. */
   readonly errors: readonly string[];
   /** Since it was asked last. */
   stalled(): Promise<Stalled>;
@@ -72,7 +92,8 @@ export async function startTarget(options: TargetOptions = {}): Promise<Target> 
   const port = await freePort();
   const flags = {
     ...{ port: String(port), profile, auth, secret, 'jwt-secret': auth === 'jwt' ? jwtSecret : '' },
-    ...{ 'log-level': 'warn', ...options.flags, ...(services ? addressesOf(services) : { data: folder }) },
+    // Debug has no line for a request, only for what fails: it is all searched, and costs an honest user nothing.
+    ...{ 'log-level': 'debug', ...options.flags, ...(services ? addressesOf(services) : { data: folder }) },
   };
   const child = fork(cli, ['serve', ...Object.entries(flags).flatMap(([name, value]) => [`--${name}`, value])], {
     env: Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('DIBS_'))),
@@ -80,8 +101,7 @@ export async function startTarget(options: TargetOptions = {}): Promise<Target> 
     silent: true,
   });
   running.add(child);
-  const errors: string[] = [];
-  listen(child, errors);
+  const said = new Said(child, secretsOf({ ...flags, jwtSecret: flags['jwt-secret'] }));
   const url = `http://127.0.0.1:${port}`;
   const stop = async () => {
     await ended(child);
@@ -89,7 +109,10 @@ export async function startTarget(options: TargetOptions = {}): Promise<Target> 
     rmSync(folder, { recursive: true, force: true });
   };
   const target: Target = {
-    ...{ url, port, errors, stop, pid: child.pid as number },
+    ...{ url, port, stop, pid: child.pid as number },
+    get errors() {
+      return said.all;
+    },
     get isAlive() {
       return child.exitCode === null && child.signalCode === null;
     },
@@ -110,7 +133,7 @@ export async function startTarget(options: TargetOptions = {}): Promise<Target> 
 }
 
 const addressesOf = ({ redisUrl, databaseUrl, kafkaBrokers }: Services) => ({
-  ...{ 'redis-url': redisUrl, 'database-url': databaseUrl, 'kafka-brokers': kafkaBrokers },
+  ...{ 'redis-url': redisUrl, 'database-url': withPassword(databaseUrl), 'kafka-brokers': kafkaBrokers },
 });
 
 async function ready(target: Target): Promise<void> {
@@ -124,14 +147,26 @@ async function ready(target: Target): Promise<void> {
   }
 }
 
-function listen(child: ChildProcess, errors: string[]): void {
-  let rest = '';
-  child.stdout?.setEncoding('utf8').on('data', (text: string) => {
-    const lines = (rest + text).split('\n');
-    rest = lines.pop() as string;
-    for (const line of lines) if (/"level":(50|60)\b/.test(line)) errors.push(line);
-  });
-  child.stderr?.setEncoding('utf8').on('data', (text: string) => void errors.push(text.trimEnd()));
+/** All that it prints is looked at, and what is an error of it is kept. */
+class Said {
+  private readonly unsaid: Unsaid;
+  private readonly errors: string[] = [];
+
+  constructor(child: ChildProcess, secrets: readonly string[]) {
+    this.unsaid = new Unsaid(secrets, saysCapability);
+    this.unsaid.listen(child.stdout, line => {
+      if (/"level":(50|60)\b/.test(line)) this.keep(line);
+    });
+    this.unsaid.listen(child.stderr, line => this.keep(line));
+  }
+
+  get all(): string[] {
+    return [...this.unsaid.found.map(line => `a secret, a token or a task id: ${line}`), ...this.errors];
+  }
+
+  private keep(line: string): void {
+    if (this.errors.length < errorsMax) this.errors.push(line);
+  }
 }
 
 async function ended(child: ChildProcess): Promise<void> {

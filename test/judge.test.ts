@@ -7,7 +7,7 @@ import type { Dump } from '../src/checker/dump.ts';
 import type { HistoryLine } from '../src/checker/history.ts';
 import type { Ring } from '../torture/arena.ts';
 import { Crowd } from '../torture/crowd.ts';
-import { assertKept, assertLetIn, assertLoss, assertRight, assertShut } from '../torture/judge.ts';
+import { assertKept, assertLetIn, assertLoss, assertRight, assertShut, assertUnsaid } from '../torture/judge.ts';
 import { leftIn, runRound } from '../torture/round.ts';
 import { problem, startFake } from './support/fake-server.ts';
 import { sampleOf } from './support/sale-history.ts';
@@ -31,6 +31,7 @@ for (const [when, fromTheStart] of [
       drained: async () => {},
       dump: async () => nothing,
       alarms: async () => [],
+      leaks: [],
       close: async () => {},
     };
     const round = { name: 'shut', fault: { own: [], run: async () => {} }, arena, random: () => 0.9, did() {} };
@@ -41,6 +42,29 @@ for (const [when, fromTheStart] of [
     for (const kind of ['seen', 'kept']) await rm(join(leftIn, `shut.${kind}.jsonl`));
   });
 }
+
+test('a process that says a secret is a violation, whatever else was right or wrong', async t => {
+  assertUnsaid([]);
+  assert.throws(() => assertUnsaid(['it is x', 'it is y']), { name: 'Violated', message: /in 2 lines: it is x$/ });
+  const fake = await startFake();
+  t.after(() => fake.close());
+  const said: string[] = [];
+  const arena: Ring = {
+    urls: [fake.url],
+    heal: async () => {},
+    // Later than all that was asserted before.
+    drained: async () => void said.push('it is x'),
+    dump: async () => nothing,
+    alarms: async () => [],
+    leaks: said,
+    close: async () => {},
+  };
+  const round = { name: 'said', fault: { own: [], run: async () => {} }, arena, random: () => 0.9, did() {} };
+  await assert.rejects(runRound(round), { name: 'Violated', message: /^a secret was said in 1 lines: it is x\n/ });
+  const fails = { ...round, fault: { own: [], run: () => Promise.reject(new Error('broken')) } };
+  await assert.rejects(runRound(fails), { name: 'Violated', message: /^broken\nit is x\n/ });
+  for (const kind of ['seen', 'kept']) await rm(join(leftIn, `said.${kind}.jsonl`));
+});
 
 const press = { op: 'issue' as const, coupon: 'c', user: 'u', from: 1, to: 2 };
 

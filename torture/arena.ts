@@ -8,6 +8,7 @@ import type { Client } from '../src/client/index.ts';
 import { loadConfig } from '../src/config.ts';
 import { Cluster, type Flags, type NodeOptions, serversFor, type TestNode } from '../test/support/cluster.ts';
 import { eventually } from '../test/support/sale.ts';
+import { withPassword } from '../test/support/unsaid.ts';
 import { TcpProxy } from './proxy.ts';
 
 /** The group's session is 6 s: after this long another process has taken over what a frozen one held. */
@@ -75,6 +76,8 @@ export interface Ring {
   dump(): Promise<Dump>;
   /** Alarms that a process gives. */
   alarms(): Promise<string[]>;
+  /** Lines in which a process says a secret that it was given. */
+  readonly leaks: readonly string[];
   close(): Promise<void>;
 }
 
@@ -90,7 +93,14 @@ export class Arena implements Ring {
     this.services = ground.services;
     this.ground = ground;
     const safe = { replication: '3', minInsync: '2' };
-    this.cluster = new Cluster(ground.services, { partitions: '2', ...(this.brokers.length === 3 && safe), ...flags });
+    this.cluster = new Cluster(ground.services, {
+      partitions: '2',
+      // All that can be said is searched for secrets.
+      logLevel: 'debug',
+      databaseUrl: withPassword(ground.services.databaseUrl),
+      ...(this.brokers.length === 3 && safe),
+      ...flags,
+    });
     apiSlots.forEach((slot, i) => void this.ports.set(slot, apis[i] as number));
   }
 
@@ -170,6 +180,10 @@ export class Arena implements Ring {
 
   async alarms(): Promise<string[]> {
     return (await Promise.all(slotNames.map(slot => alarmOf(slot, this.node(slot).url)))).flat();
+  }
+
+  get leaks(): readonly string[] {
+    return this.cluster.leaks;
   }
 
   async close(): Promise<void> {

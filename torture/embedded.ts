@@ -13,11 +13,15 @@ const preload = join(import.meta.dirname, '../test/support/kill-at-commit.ts');
 export class EmbeddedArena implements Ring {
   node!: TestNode;
   private readonly data: string;
+  /** Those too that have ended. */
+  private readonly nodes: TestNode[] = [];
   private readonly flags: Flags;
 
   private constructor(data: string, port: number) {
     this.data = data;
-    this.flags = { profile: 'embedded', data, port: String(port), logLevel: 'warn' };
+    const secret = 'a secret that the processes of this file share';
+    // All that can be said is searched for it.
+    this.flags = { profile: 'embedded', data, port: String(port), secret, logLevel: 'debug' };
   }
 
   static async open(): Promise<EmbeddedArena> {
@@ -40,6 +44,7 @@ export class EmbeddedArena implements Ring {
   async start(): Promise<void> {
     await rm(this.killFile, { force: true });
     this.node = await TestNode.start(this.flags, { preload, env: { DIBS_TEST_KILL_FILE: this.killFile } });
+    this.nodes.push(this.node);
   }
 
   async heal(): Promise<void> {
@@ -57,6 +62,10 @@ export class EmbeddedArena implements Ring {
 
   alarms(): Promise<string[]> {
     return alarmOf('embedded', this.node.url);
+  }
+
+  get leaks(): readonly string[] {
+    return this.nodes.flatMap(node => node.leaks);
   }
 
   async close(): Promise<void> {

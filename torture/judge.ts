@@ -32,6 +32,11 @@ export function assertShut(when: string, history: readonly HistoryLine[], from: 
   if (accepted.length > 0) throw new Violated(`${accepted.length} of ${presses.length} were accepted ${when}`);
 }
 
+/** `leaks`: lines in which a process says a secret that it was given. @throws Violated when there is one */
+export function assertUnsaid(leaks: readonly string[]): void {
+  if (leaks.length > 0) throw new Violated(`a secret was said in ${leaks.length} lines: ${leaks[0]}`);
+}
+
 /** Of a service at rest. @throws Violated */
 export function assertRight(history: readonly HistoryLine[], dump: Dump): CheckReport {
   const report = check(history, dump);

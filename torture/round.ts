@@ -7,7 +7,7 @@ import type { HistoryLine } from '../src/checker/history.ts';
 import { testTiming } from '../test/support/sale.ts';
 import type { Arena, Own, Ring } from './arena.ts';
 import { Crowd } from './crowd.ts';
-import { assertKept, assertLetIn, assertLoss, assertRight, Violated } from './judge.ts';
+import { assertKept, assertLetIn, assertLoss, assertRight, assertUnsaid, Violated } from './judge.ts';
 
 export interface Context<A extends Ring = Arena> {
   arena: A;
@@ -74,6 +74,7 @@ export async function runRound<A extends Ring>({ name, fault, arena, random, did
     if (fault.alarms) {
       await crowd.leave();
       dump = await arena.dump();
+      assertUnsaid(arena.leaks);
       return (fault.alarms === 'lost' ? assertLoss : assertKept)(crowd.history, dump);
     }
     await arena.heal();
@@ -84,13 +85,15 @@ export async function runRound<A extends Ring>({ name, fault, arena, random, did
     await crowd.settle();
     await arena.drained();
     dump = await arena.dump();
+    assertUnsaid(arena.leaks);
     assertLetIn('after all was healed', crowd.history.slice(healed), crowd.turnedAway);
     return assertRight(crowd.history, dump);
   } catch (error) {
     const left = await leave(name, crowd.history, dump ?? (await arena.dump().catch(() => undefined)));
     const alarms = await arena.alarms();
-    const message = [`${(error as Error).message}`, ...alarms, `left in ${left}`].join('\n');
-    throw error instanceof Violated ? new Violated(message) : new Error(message, { cause: error });
+    const { leaks } = arena;
+    const message = [`${(error as Error).message}`, ...alarms, ...leaks, `left in ${left}`].join('\n');
+    throw error instanceof Violated || leaks.length > 0 ? new Violated(message) : new Error(message, { cause: error });
   } finally {
     crowd.close();
   }

@@ -13,6 +13,7 @@ import { type Client, createClient } from '../../src/client/index.ts';
 import type { KillPoint } from './kill-points.ts';
 import type { FromNode, ToNode } from './node-process.ts';
 import { eventually, type RowOfSale, Sale, testTiming } from './sale.ts';
+import { secretsOf, Unsaid } from './unsaid.ts';
 
 export const noServices = process.env.DIBS_TEST_SERVICES === 'none' && 'no services (DIBS_TEST_SERVICES=none)';
 
@@ -42,10 +43,15 @@ export interface ProcessOptions {
   env?: Record<string, string>;
 }
 
+/** Of what a process printed, so much is kept. */
+const linesMax = 10_000;
+
 /** One process of dibs. */
 export class TestNode {
   url = '';
+  /** What it said last. */
   readonly lines: string[] = [];
+  private readonly unsaid: Unsaid;
   /** Resolves with the signal or code that it ended with. */
   private readonly ended: Promise<string>;
   private readonly child: ChildProcess;
@@ -61,10 +67,12 @@ export class TestNode {
       execArgv: preload ? ['--import', pathToFileURL(preload).href] : [],
       silent: true,
     });
+    this.unsaid = new Unsaid(secretsOf(flags));
     for (const output of [this.child.stdout, this.child.stderr]) {
-      output?.setEncoding('utf8').on('data', (text: string) => {
-        this.lines.push(text);
-        if (process.env.DIBS_TEST_LOG) process.stderr.write(`${this.child.pid} ${text}`);
+      this.unsaid.listen(output, line => {
+        this.lines.push(`${line}\n`);
+        if (this.lines.length > linesMax) this.lines.shift();
+        if (process.env.DIBS_TEST_LOG) process.stderr.write(`${this.child.pid} ${line}\n`);
       });
     }
     // What it said last may be read behind the news of its end.
@@ -91,6 +99,11 @@ export class TestNode {
 
   get isAlive(): boolean {
     return this.child.exitCode === null && this.child.signalCode === null;
+  }
+
+  /** Lines in which it says what it was given and must keep to itself. */
+  get leaks(): readonly string[] {
+    return this.unsaid.found;
   }
 
   get client(): Client {
@@ -219,6 +232,11 @@ export class Cluster {
     const node = await TestNode.start(started, { env, ...(preload === undefined ? {} : { preload }) });
     this.nodes.push(node);
     return node;
+  }
+
+  /** Of all its processes, those too that have ended. */
+  get leaks(): string[] {
+    return this.nodes.flatMap(node => node.leaks);
   }
 
   /** In the cluster's schema. */
