@@ -11,8 +11,8 @@
  *                       connections takes is shown, and is no finding: no server can help what the kernel hands it
  */
 import { randomInt } from 'node:crypto';
-import type { MedianRange } from '../bench/rounds.ts';
 import { oneOf, optionsOf, someOf, wholeNumber } from '../scripts/usage.ts';
+import { late, ms, range, throughputFindings } from './findings.ts';
 import { forgeAtSealer, forgeOverHttp } from './forged.ts';
 import { fuzz, fuzzFlags, quiet, tasksOf } from './fuzz.ts';
 import { type Behaviour, behaviours } from './hostile.ts';
@@ -46,10 +46,6 @@ const [rounds, seconds, rate] = [number('rounds'), number('seconds'), number('ra
 wholeNumber('faults-per-address', values['faults-per-address'], 0);
 /** A run without a fuzz, whose stalls are those of the machine, ms. */
 const quietMs = 10_000;
-/** An event loop that is late by more has stood still, ms. */
-const stalledMsMax = 100;
-/** What honest users are to keep of their throughput. */
-const keptMin = 0.9;
 
 const parts: Record<(typeof chosen)[number], () => Promise<readonly string[]>> = {
   async fuzz() {
@@ -69,8 +65,7 @@ const parts: Record<(typeof chosen)[number], () => Promise<readonly string[]>> =
     print(
       `  event loop late at most ${ms(stalled.maxMs)} (batch of seed ${stalled.seed}; median of batches ${ms(stalled.medianMs)}); alone ${ms(alone.stalledMs)}`,
     );
-    if (stalled.maxMs <= stalledMsMax) return r.findings;
-    return [...r.findings, `the event loop was ${ms(stalled.maxMs)} late, batch of seed ${stalled.seed}`];
+    return [...r.findings, ...late(stalled.maxMs, `batch of seed ${stalled.seed}`)];
   },
   async forged() {
     const sealed = forgeAtSealer(seed, ids);
@@ -80,11 +75,16 @@ const parts: Record<(typeof chosen)[number], () => Promise<readonly string[]>> =
     );
     await using target = await disposable(profile);
     const real = await tasksOf(target.url);
+    await target.stalled();
     const asked = await forgeOverHttp(target.port, real, seed, httpIds);
+    const { maxMs } = await target.stalled();
     print(
-      `forged over HTTP, ${profile}, seed ${seed}: ${asked.asked} ids in ${asked.seconds.toFixed(1)} s, event loop late at most ${ms((await target.stalled()).maxMs)}`,
+      `forged over HTTP, ${profile}, seed ${seed}: ${asked.asked} ids in ${asked.seconds.toFixed(1)} s, event loop late at most ${ms(maxMs)}`,
     );
-    return [...sealed.findings, ...asked.findings, ...target.errors.map(line => `it said: ${line}`)];
+    return [
+      ...[...sealed.findings, ...asked.findings, ...target.errors.map(line => `it said: ${line}`)],
+      ...late(maxMs, `forged ids of seed ${seed}`),
+    ];
   },
   async throughput() {
     const kept = await throughput({
@@ -103,18 +103,9 @@ const parts: Record<(typeof chosen)[number], () => Promise<readonly string[]>> =
         `  ${k.behaviour.padEnd(16)} ${share}; ${figures}; ${loop}; ${hostile}; the server uses ${k.cores.toFixed(3)} cores for it alone`,
       );
     }
-    const judged = kept.filter(k => values.firewall || k.behaviour !== 'flood');
-    const short = judged.filter(k => k.byWall.median < keptMin);
-    return [
-      ...short.map(k => `honest users keep ${range(k.byWall)} of their throughput beside ${k.behaviour}`),
-      ...kept.flatMap(k => k.errors.map(line => `beside ${k.behaviour} the server said ${line.slice(0, 1_000)}`)),
-    ];
+    return throughputFindings(kept, k => values.firewall || k.behaviour !== 'flood');
   },
 };
-
-const range = ({ median, low, high }: MedianRange): string =>
-  `${median.toFixed(3)} (${low.toFixed(2)} to ${high.toFixed(2)})`;
-const ms = (n: number): string => `${n.toFixed(n < 100 ? 1 : 0)} ms`;
 
 async function disposable(of: TargetProfile) {
   const target = await startTarget({ profile: of, flags: fuzzFlags });
