@@ -14,6 +14,7 @@ import { sampleOf, shots } from './shots.ts';
 
 export const behaviours = {
   'slow-heads': '1,000 connections, each a head that comes byte by byte',
+  'slow-bodies': '1,000 connections, each a press of the button whose body comes byte by byte',
   'idle-connections': '5,000 connections from one address that asked once and are kept',
   'huge-heads': 'heads of 15 KiB, and of 20 KiB, which are too large',
   flood: 'the same, by one that waits for no answer before it connects again',
@@ -25,15 +26,21 @@ export type Behaviour = keyof typeof behaviours;
 
 const address = '127.0.0.2';
 const slowMax = 1_000;
+/** Bytes of a slow body: at the usual rate its time is over before it is whole. */
+const slowBodyBytes = 500;
 const idleMax = 5_000;
 /** Connections that it has before anything is measured. */
 export const heldMin: { readonly [name in Behaviour]?: number } = {
   'slow-heads': slowMax,
+  'slow-bodies': slowMax,
   'idle-connections': idleMax,
 };
-/** A connection for each request; an address that does so is shut out. */
+/**
+ * A connection for each request; an address that does so is shut out. So is one of slow requests once their time is over,
+ * 10 s for heads and 30 s for bodies: a stretch is to be shorter.
+ */
 export const isShutOut: Readonly<Record<Behaviour, boolean>> = {
-  ...{ 'slow-heads': false, 'idle-connections': false, forged: false },
+  ...{ 'slow-heads': false, 'slow-bodies': false, 'idle-connections': false, forged: false },
   ...{ 'huge-heads': true, flood: true, garbage: true, fuzz: true },
 };
 /** Its connections are kept, and it waits for their end. */
@@ -46,7 +53,7 @@ export interface Done {
   /** Of its processor, s, at `atMs`. */
   cpuS: number;
   atMs: number;
-  /** Requests, or bytes of a slow head. */
+  /** Requests, or bytes of a slow head or body. */
   sent: number;
   /** Connections that are open now. */
   held: number;
@@ -81,15 +88,9 @@ function behaviour(name: Behaviour, port: number): (n: number) => void {
     };
   switch (name) {
     case 'slow-heads':
-      return n => {
-        for (let i = 0; i < 50 && held.size < slowMax; i++) open(port).write('GET /coupons HTTP/1.1\r\nx-slow: ');
-        const sockets = [...held];
-        for (let i = 0; i < n; i++) {
-          const socket = sockets[(done.sent + i) % sockets.length];
-          if (socket?.writable) socket.write('a');
-        }
-        done.sent += n;
-      };
+      return slowly(port, () => 'GET /coupons HTTP/1.1\r\nx-slow: ', 'a', Number.POSITIVE_INFINITY);
+    case 'slow-bodies':
+      return slowly(port, slowPress, ' ', slowBodyBytes - 1);
     case 'idle-connections':
       return () => {
         for (let i = 0; i < 100 && held.size < idleMax; i++) {
@@ -111,6 +112,35 @@ function behaviour(name: Behaviour, port: number): (n: number) => void {
     }
   }
 }
+
+/** Connections that begin so and go on byte by byte, in turn; who has sent `most` ends, and another comes. */
+function slowly(port: number, begin: () => string, byte: string, most: number): (n: number) => void {
+  const left = new WeakMap<Socket, number>();
+  const drip = (socket: Socket | undefined) => {
+    if (!socket?.writable) return;
+    const after = (left.get(socket) as number) - 1;
+    left.set(socket, after);
+    if (after > 0) socket.write(byte);
+    else socket.end(byte);
+  };
+  return n => {
+    for (let i = 0; i < 50 && held.size < slowMax; i++) {
+      const socket = open(port);
+      socket.write(begin());
+      left.set(socket, most);
+    }
+    const sockets = [...held];
+    for (let i = 0; i < n; i++) drip(sockets[(done.sent + i) % sockets.length]);
+    done.sent += n;
+  };
+}
+
+/** Of another user each time. The whole of it is no JSON: it takes no coupon. */
+function slowPress(): string {
+  const headers = `host: x\r\nx-user-id: slow-${presses++}\r\ncontent-type: application/json\r\ncontent-length: ${slowBodyBytes}`;
+  return `POST /coupons/sale/issue HTTP/1.1\r\n${headers}\r\n\r\n{`;
+}
+let presses = 0;
 
 const huge = () => requestText('GET', '/healthz', [`x-huge: ${'v'.repeat(done.sent % 2 ? 15_000 : 20_000)}`]);
 
