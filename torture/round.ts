@@ -92,7 +92,7 @@ export async function runRound<A extends Ring>({ name, fault, arena, random, did
     const left = await leave(name, crowd.history, dump ?? (await arena.dump().catch(() => undefined)));
     const alarms = await arena.alarms();
     const { leaks } = arena;
-    const message = [`${(error as Error).message}`, ...alarms, ...leaks, `left in ${left}`].join('\n');
+    const message = [`${(error as Error).message}`, ...alarms, ...leaks.slice(0, 3), `left in ${left}`].join('\n');
     throw error instanceof Violated || leaks.length > 0 ? new Violated(message) : new Error(message, { cause: error });
   } finally {
     crowd.close();
