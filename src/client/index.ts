@@ -32,7 +32,7 @@ export type { Clock, Timing } from './timing.ts';
 export type * from './wire.ts';
 
 export interface ClientOptions {
-  /** Where the server is, with or without a path; '' is the page's own origin. */
+  /** Where the server is, with or without a path, without user, password or query; '' is the page's own origin. */
   baseUrl: string;
   /** Who calls, unless a claim says otherwise. */
   token?: string | undefined;
@@ -84,7 +84,11 @@ export interface Client {
   verify(couponId?: string, options?: CallOptions): Promise<Verification>;
 }
 
+/** @throws TypeError when the address has what no `fetch` takes, or what would end up in the middle of the others'. */
 export function createClient(options: ClientOptions): Client {
+  // Not repeated: it may be a secret.
+  if (/^\w+:\/\/[^/?#]*@|[?#]/.test(options.baseUrl))
+    throw new TypeError('baseUrl must have no user, password, query or #');
   const streamsMax = options.streamsMax ?? ('location' in globalThis ? streamsMaxOfBrowser : Number.POSITIVE_INFINITY);
   return clientOf(options, { neverPushes: false, streamsOpen: 0, streamsMax });
 }

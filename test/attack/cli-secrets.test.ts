@@ -120,3 +120,8 @@ test('errors of the client do not have the token in them', async t => {
   }
   assert.ok(rejected >= 3 * 2 * 13);
 });
+
+test('the client refuses an address that has a secret, and does not repeat it', () => {
+  for (const address of [`user:${hidden}@h`, `${hidden}@h`, `h/?access_token=${hidden}`, `h/#${hidden}`])
+    assert.throws(() => createClient({ baseUrl: `http://${address}` }), /^TypeError: baseUrl must have no user/);
+});
