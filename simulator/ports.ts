@@ -168,7 +168,9 @@ function boardOf({ wire, board, scheduler, checks, plan, breaks }: World, life: 
   return {
     commit: (partition, update) =>
       call('commit', async () => {
+        const was = board.stateOf(partition)?.changeNext;
         const answer = await board.commit(partition, update);
+        checks.notLowered(partition, was);
         checks.shown(partition);
         return answer;
       }),

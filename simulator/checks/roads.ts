@@ -351,7 +351,15 @@ export class RoadChecks {
       'board_true',
       () => `it is written whole and shows ${shows}, the store went back to ${changeNext}`,
     );
+    // The store is ahead of its board: who looks at the board first is never behind it, unless the store goes back.
+    if (facts.storeBacks === 0) this.notLowered(partition, was);
     this.shown(partition, true);
+  }
+
+  /** The board showed `was` until now. */
+  notLowered(partition: number, was: number | undefined): void {
+    const shows = this.shared.board.stateOf(partition)?.changeNext ?? 0;
+    this.facts.expect(shows >= (was ?? 0), 'board_true', () => `it was at ${was} and is written as of ${shows}`);
   }
 
   private truth(partition: number): TruePartition {
