@@ -41,14 +41,9 @@ export class Faults extends BlockList {
     // Without a fault of anybody nobody asks whose it is, which costs 2 us.
     if (!this.buckets?.size || !this.isShutOut(socket.remoteAddress ?? '')) return false;
     this.kept.add(socket);
-    const callOff = this.host.after(this.shutOutMs, () => socket.destroy());
+    destroyIn(this.shutOutMs, socket, this.host);
     // As much is read as the stream holds for who never asks for it.
-    socket
-      .on('error', () => {})
-      .on('close', () => {
-        callOff();
-        this.kept.delete(socket);
-      });
+    socket.on('error', () => {}).on('close', () => this.kept.delete(socket));
     return true;
   }
 
@@ -60,6 +55,12 @@ export class Faults extends BlockList {
     const waitMs = this.buckets?.waitMs(networkOf(address), this.host.elapsed()) ?? 0;
     return waitMs > 0;
   }
+}
+
+/** Ends it after so many ms, if it has not ended by then. Node's own bound begins anew with every byte that comes. */
+export function destroyIn(ms: number, socket: Socket, host: Host): void {
+  const callOff = host.after(ms, () => socket.destroy());
+  socket.once('close', callOff);
 }
 
 /**

@@ -21,7 +21,15 @@ import { createAccess } from './access.ts';
 import { adminRoutes, lagRoute } from './admin.ts';
 import { type AuthSettings, createAuth } from './auth.ts';
 import { type BareConnection, BareConnections, Turn } from './bare.ts';
-import { Faults, guardConnections, isLate, Pipelines, refuseUnreadable, tooManyPipelined } from './connection.ts';
+import {
+  destroyIn,
+  Faults,
+  guardConnections,
+  isLate,
+  Pipelines,
+  refuseUnreadable,
+  tooManyPipelined,
+} from './connection.ts';
 import { couponRoutes } from './coupons.ts';
 import type { Press } from './heads.ts';
 import { healthRoutes } from './health.ts';
@@ -220,11 +228,7 @@ function createFront(tools: HttpTools, bounds: Bounds) {
     const fault = settings.auth.kind === 'none' ? foreignPress(from, settings) : undefined;
     return fault && closing(fault);
   };
-  // Node's own bound begins anew with every byte that still comes.
-  const endLater = (socket: Socket) => {
-    const callOff = host.after(bounds.unreadMs, () => socket.destroy());
-    socket.once('close', callOff);
-  };
+  const endLater = (socket: Socket) => destroyIn(bounds.unreadMs, socket, host);
   let isStopping = false;
   let bare: BareConnections | undefined;
   return {
