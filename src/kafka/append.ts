@@ -22,7 +22,7 @@ export class Appender {
   #doubted = false;
   /** Whether every try of the send under way surely left nothing in the log. */
   #triesSure = true;
-  #recreated = false;
+  #isCut = false;
   #closed = false;
   /** Settles when the append before has: an operator redrives beside the stage that appends here. */
   #before: Promise<unknown> = Promise.resolve();
@@ -57,7 +57,7 @@ export class Appender {
     );
     this.#producer.on('client:metadata', metadata => {
       const id = metadata.topics.get(topic.name)?.id;
-      if (id !== undefined && id !== topic.id) this.#recreate();
+      if (id !== undefined && id !== topic.id) this.#giveUp();
     });
     watch.follow(this.#producer);
     for (const event of ['client:broker:disconnect', 'client:broker:failed'] as const)
@@ -74,15 +74,15 @@ export class Appender {
 
   async #append(values: readonly string[], keys: readonly string[] | undefined): Promise<number> {
     if (this.#closed) throw new NotAccepted('the log is closed');
-    if (this.#recreated) throw new NotAccepted(this.#cut().message);
+    if (this.#isCut) throw new NotAccepted(this.#alarm().message);
     const base = await this.#send(values, keys);
     // The client looks the topic up by its name, so what is made anew under that name takes the entries too.
-    if (base < this.#end) this.#recreate();
-    if (this.#recreated) throw this.#cut();
+    if (base < this.#end) this.#giveUp();
+    if (this.#isCut) throw this.#alarm();
     if (this.#doubted && this.#end > 0) await this.#prove();
     const { appendedAt } = this.#producer;
     this.#end = base + values.length;
-    this.#last = { at: appendedAt, text: values.at(-1)?.toWellFormed() ?? '' };
+    this.#last = { at: appendedAt, text: values.at(-1) ?? '' };
     this.#watch.succeeded();
     if (appendedAt >= 0) this.#tail()?.add(base, appendedAt, values);
     return base;
@@ -95,12 +95,14 @@ export class Appender {
   async #prove(): Promise<void> {
     this.#doubted = false;
     const { at, text } = this.#last;
+    // Half of a surrogate pair is not written.
+    const written = text.toWellFormed();
     // One of its own: what others read a moment ago says nothing.
     const reader = new Reader(this.#kafka, this.#topic, this.#partition, this.#end - 1);
     try {
       const [found] = (await reader.read(1, pollMsMax, undefined)).entries;
       if (!found) throw new Error(`entry ${this.#end - 1} is not given now`);
-      if (found.offset === this.#end - 1 && found.text === text && (at < 0 || found.at === at)) return;
+      if (found.offset === this.#end - 1 && found.text === written && (at < 0 || found.at === at)) return;
     } catch (error) {
       if (!answered(error, 'OFFSET_OUT_OF_RANGE') && !(error instanceof Alarm)) {
         this.#doubted = true;
@@ -109,8 +111,8 @@ export class Appender {
     } finally {
       reader.close().catch(() => {});
     }
-    this.#recreate();
-    throw this.#cut();
+    this.#giveUp();
+    throw this.#alarm();
   }
 
   #doubt(): void {
@@ -137,12 +139,12 @@ export class Appender {
     }
   }
 
-  #recreate(): void {
-    this.#recreated = true;
+  #giveUp(): void {
+    this.#isCut = true;
     this.#tail()?.break();
   }
 
-  #cut() {
+  #alarm() {
     return cut(`topic ${this.#topic.name} has no longer what was appended`);
   }
 
